@@ -1,0 +1,92 @@
+"""What the collector answers: one status for each reason, and the bodies."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from schemas.reasons import Reason
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+#: The status of a request that is refused whole.
+STATUS: Final[Mapping[Reason, int]] = {
+    Reason.INVALID_JSON: 400,
+    Reason.INVALID_GZIP: 400,
+    Reason.UNAUTHORIZED: 401,
+    Reason.BODY_TOO_LARGE: 413,
+    Reason.TOO_MANY_EVENTS: 413,
+    Reason.RATE_LIMITED: 429,
+    Reason.UNAVAILABLE: 503,
+}
+
+
+class Refused(NamedTuple):
+    """Why one event is not taken: the reason, the field at fault ("" for the event itself) and a sentence."""
+
+    reason: Reason
+    field: str
+    message: str
+
+
+class Verdict(NamedTuple):
+    """What became of one event; `refused` is None for an accepted one."""
+
+    event_id: str
+    refused: Refused | None
+
+
+class RequestRefused(Exception):
+    """The whole request is refused. `letter` is what to keep of its body in a dead letter, None to keep nothing."""
+
+    def __init__(
+        self, reason: Reason, message: str, retry_after: int | None = None, letter: bytes | None = None
+    ) -> None:
+        super().__init__(message)
+        self.reason, self.message, self.retry_after, self.letter = reason, message, retry_after, letter
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer before the headers that every answer gets."""
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    headers: Headers = ()
+
+
+def answer_json(status: int, body: Any, headers: Headers = ()) -> Answer:
+    """An answer whose body is JSON."""
+    return Answer(status, orjson.dumps(body), headers=headers)
+
+
+def answer_error(status: int, error: str, message: str, headers: Headers = ()) -> Answer:
+    """An answer that is no success: `error` for programs, `message` for people."""
+    return answer_json(status, {"error": error, "message": message}, headers)
+
+
+def answer_refusal(refused: RequestRefused) -> Answer:
+    """The answer to a request that is refused whole."""
+    headers: Headers = ()
+    if refused.retry_after is not None:
+        headers = ((b"retry-after", b"%d" % max(1, refused.retry_after)),)
+    if refused.reason is Reason.UNAUTHORIZED:
+        headers = ((b"www-authenticate", b'Bearer realm="headrace"'),)
+    return answer_error(STATUS[refused.reason], refused.reason, refused.message, headers)
+
+
+def answer_verdicts(verdicts: Sequence[Verdict], accepted: int, brief: bool = False) -> Answer:
+    """200 with the verdict of every event, in the order in which they were sent; brief: only how many of each."""
+    body: dict[str, Any] = {"accepted": accepted, "rejected": len(verdicts) - accepted}
+    if not brief:
+        body["results"] = [_result(verdict) for verdict in verdicts]
+    return answer_json(200, body)
+
+
+def _result(verdict: Verdict) -> dict[str, str]:
+    if verdict.refused is None:
+        return {"eventId": verdict.event_id, "status": "accepted"}
+    reason, field, message = verdict.refused
+    return {"eventId": verdict.event_id, "status": "rejected", "reason": reason, "field": field, "message": message}

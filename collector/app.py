@@ -1,0 +1,197 @@
+"""The collector's HTTP shell: a plain ASGI application that routes, authenticates and sends what `intake.take` says.
+
+Plain ASGI, not a framework: a route here is one path with one method, and a framework costs a sixth more per event.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.types import Receive, Scope, Send
+
+from collector.answers import (
+    Answer,
+    Headers,
+    RequestRefused,
+    answer_error,
+    answer_json,
+    answer_refusal,
+    answer_verdicts,
+)
+from collector.arrival import Arrival
+from collector.auth import find_write_key
+from collector.body import ClientGone, inflate_declared, parse_batch, read_body
+from collector.cors import answer_preflight, cors_headers
+from collector.ids import mint_uuid7
+from collector.intake import Intake, take
+from collector.letters import letter_of_body
+from collector.limits import RateLimiter
+from collector.openapi import openapi_document
+from collector.request import EVENT_ROUTES, Request
+from collector.sink import Outgoing, Sink, SinkUnavailable
+from schemas import metrics
+from schemas.reasons import Reason
+from schemas.tenants import Tenant, Tenants
+
+
+class CurrentTenants(Protocol):
+    """Gives the tenants as they are now; `schemas.tenants.TenantsFile` reads them from the file."""
+
+    def current(self) -> Tenants: ...
+
+
+class Collector:
+    """The ASGI application. `clock` is in seconds since the epoch, `monotonic` in seconds since any start.
+
+    `stop` makes /readyz false: the server calls it when it is told to end. The sink is closed when the ASGI lifespan
+    ends, after the last request.
+    """
+
+    def __init__(
+        self,
+        tenants: CurrentTenants,
+        sink: Sink,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        random: Callable[[int], bytes] = secrets.token_bytes,
+    ) -> None:
+        self._tenants, self._sink = tenants, sink
+        self._clock, self._monotonic, self._random = clock, monotonic, random
+        self._rates = RateLimiter(monotonic)
+        self._stopping = False
+        self._pages: dict[str, Callable[[], Answer]] = {
+            "/healthz": lambda: answer_json(200, {"status": "ok"}),
+            "/readyz": self._ready,
+            "/metrics": lambda: Answer(200, generate_latest(), CONTENT_TYPE_LATEST.encode()),
+            "/openapi.json": lambda: Answer(200, openapi_document()),
+        }
+
+    def stop(self) -> None:
+        """From now on say that this collector is not ready; requests are still answered."""
+        self._stopping = True
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._handle(Request(scope, receive, self._tenants.current()), send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "lifespan.shutdown":
+            await send({"type": "lifespan.startup.complete"})
+        self.stop()
+        await self._sink.close()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _handle(self, request: Request, send: Send) -> None:
+        started = self._monotonic()
+        try:
+            answer = await self._answer(request)
+        except ClientGone:
+            return
+        route = request.path if request.path in EVENT_ROUTES or request.path in self._pages else "other"
+        metrics.COLLECTOR_REQUESTS.labels(route, str(answer.status)).inc()
+        metrics.COLLECTOR_REQUEST_SECONDS.labels(route).observe(self._monotonic() - started)
+        await _send_answer(send, answer, cors_headers(request.header(b"origin"), request.tenant, request.tenants))
+
+    async def _answer(self, request: Request) -> Answer:
+        page = self._pages.get(request.path)
+        if page is None and request.path not in EVENT_ROUTES:
+            return answer_error(404, "not_found", "There is nothing at this path; events go to /v1/batch.")
+        if request.method == "OPTIONS":
+            return answer_preflight(request)
+        allowed = ("POST",) if page is None else ("GET", "HEAD")
+        if request.method not in allowed:
+            methods = ", ".join((*allowed, "OPTIONS"))
+            allow = ((b"allow", methods.encode()),)
+            return answer_error(405, "method_not_allowed", f"This path takes {methods}.", allow)
+        return page() if page else await self._answer_events(request)
+
+    def _ready(self) -> Answer:
+        ready = self._sink.ready() and not self._stopping
+        return answer_json(200 if ready else 503, {"ready": ready})
+
+    async def _answer_events(self, request: Request) -> Answer:
+        try:
+            tenant = request.tenant = _authenticate(request)
+            try:
+                return await self._take_body(request, tenant)
+            except RequestRefused as refused:
+                if refused.letter is not None:
+                    await self._put_letter(request, tenant, refused, refused.letter)
+                raise
+        except RequestRefused as refused:
+            if refused.letter is None:
+                metrics.COLLECTOR_REFUSED.labels(refused.reason).inc()
+            return answer_refusal(refused)
+
+    async def _take_body(self, request: Request, tenant: Tenant) -> Answer:
+        self._spend(tenant, 0)  # who is in debt need not send the body
+        body = await read_body(request.receive, request.headers.get(b"content-length"))
+        metrics.COLLECTOR_BODY_BYTES.inc(len(body))
+        text = inflate_declared(body, request.header(b"content-encoding"))
+        batch = parse_batch(text, EVENT_ROUTES[request.path])
+        self._spend(tenant, len(batch.events))
+        intake = take(batch, self._arrival(request, tenant))
+        await self._send(intake.records)
+        _count_events(tenant.company_id, intake)
+        return answer_verdicts(intake.verdicts, intake.accepted, brief=request.path == "/v1/beacon")
+
+    async def _put_letter(self, request: Request, tenant: Tenant, refused: RequestRefused, body: bytes) -> None:
+        self._spend(tenant, 1)
+        key = f"collector/{self._mint_id()}"
+        letter = letter_of_body(self._arrival(request, tenant), key, refused.reason, refused.message, body)
+        await self._send([letter])
+        metrics.COLLECTOR_REJECTED.labels(tenant.company_id, refused.reason).inc()
+
+    def _spend(self, tenant: Tenant, events: int) -> None:
+        wait = self._rates.take(tenant.company_id, tenant.rate_limit, events)
+        if wait:
+            message = f"The tenant is over its rate of {tenant.rate_limit} events a second; try again in {wait} s."
+            raise RequestRefused(Reason.RATE_LIMITED, message, retry_after=wait)
+
+    def _arrival(self, request: Request, tenant: Tenant) -> Arrival:
+        return Arrival(tenant.company_id, request.sender(), self._now(), self._mint_id)
+
+    async def _send(self, records: Sequence[Outgoing]) -> None:
+        if not records:
+            return
+        try:
+            await self._sink.send(records)
+        except SinkUnavailable as error:
+            message = "Events can be stored neither on the log nor on disk now; nothing was taken, try again later."
+            raise RequestRefused(Reason.UNAVAILABLE, message, retry_after=error.retry_after) from error
+
+    def _now(self) -> int:
+        return int(self._clock() * 1000)
+
+    def _mint_id(self) -> str:
+        return mint_uuid7(self._now(), self._random(10))
+
+
+def _authenticate(request: Request) -> Tenant:
+    key = find_write_key(request.headers, request.query)
+    tenant = request.tenants.by_write_key.get(key)
+    if tenant is None:
+        problem = "This write key is not known" if key else "The request has no write key"
+        how = "send one as the user of Basic authentication, as a Bearer token, or as ?k= in the URL"
+        raise RequestRefused(Reason.UNAUTHORIZED, f"{problem}; {how}.")
+    return tenant
+
+
+def _count_events(company_id: str, intake: Intake) -> None:
+    if intake.accepted:
+        metrics.COLLECTOR_ACCEPTED.labels(company_id).inc(intake.accepted)
+    if intake.accepted < len(intake.verdicts):
+        for verdict in intake.verdicts:
+            if verdict.refused is not None:
+                metrics.COLLECTOR_REJECTED.labels(company_id, verdict.refused.reason).inc()
+
+
+async def _send_answer(send: Send, answer: Answer, cors: Headers) -> None:
+    fixed = (b"content-length", b"%d" % len(answer.body)), (b"content-type", answer.content_type)
+    headers = [*(fixed if answer.status != 204 else ()), *answer.headers, *cors]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

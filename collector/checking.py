@@ -1,0 +1,103 @@
+"""Checks the shape of sent events and makes collected ones of them; what is wrong with one is a value, `Refused`."""
+
+from typing import Any, Final
+
+import orjson
+from pydantic import TypeAdapter, ValidationError
+
+from collector.answers import Refused
+from collector.arrival import Arrival
+from collector.limits import MAX_PROPERTIES
+from collector.segment import name_event, properties_of
+from collector.times import epoch_ms
+from schemas.identifiers import visitor_of
+from schemas.reasons import Reason
+from schemas.records import CollectedEvent
+from schemas.sent import SentEvent
+
+_EVENT: Final = TypeAdapter(SentEvent)
+_EVENTS: Final = TypeAdapter(list[SentEvent])
+
+
+def check_shapes(events: list[Any]) -> list[SentEvent] | list[SentEvent | Refused]:
+    """Every event of a request, or why it is none: all in one call, each by itself only where that fails."""
+    try:
+        return _EVENTS.validate_python(events)
+    except ValidationError:
+        return [_check_shape(event) for event in events]
+
+
+def _check_shape(event: Any) -> SentEvent | Refused:
+    try:
+        return _EVENT.validate_python(event)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return Refused(Reason.MISSING_FIELD, field, f"{field} is missing; every event needs it.")
+    if not field:
+        return _invalid("", "An event has to be a JSON object.")
+    return _invalid(field, f"{field} does not fit: {first['msg']}.")
+
+
+def _invalid(field: str, message: str) -> Refused:
+    return Refused(Reason.INVALID_FIELD, field, message)
+
+
+def collect(sent: SentEvent, arrival: Arrival) -> CollectedEvent | Refused:
+    """The event as it goes into a record of the tenant, its context still empty; times in ms since the epoch."""
+    fault = _find_fault(sent, arrival.company_id)
+    if fault is not None:
+        return fault
+    name = name_event(sent)
+    if name is None:
+        return Refused(Reason.MISSING_FIELD, "eventAction", "A track event needs eventAction, or event; send one.")
+    timestamp = _time_of(sent.timestamp, arrival.received_at)
+    if isinstance(timestamp, Refused):
+        return timestamp
+    properties = _json_text(properties_of(sent))
+    if isinstance(properties, Refused):
+        return properties
+    return {
+        "eventId": sent.event_id or arrival.mint_id(),
+        "timestamp": timestamp,
+        "type": "page" if sent.type == "screen" else sent.type,
+        "userId": sent.user_id or "",
+        "previousId": sent.previous_id or "",
+        "eventCategory": name[0],
+        "eventAction": name[1],
+        "eventLabel": sent.event_label or sent.name or "",
+        "value": sent.value,
+        "properties": properties,
+        "context": {},
+    }
+
+
+def _find_fault(sent: SentEvent, company_id: str) -> Refused | None:
+    if sent.company_id is not None and sent.company_id != company_id:
+        message = "companyId is not the tenant of the write key; leave it out or use that tenant's key."
+        return Refused(Reason.COMPANY_MISMATCH, "companyId", message)
+    if not visitor_of(sent.anonymous_id or "", sent.user_id or ""):
+        return Refused(Reason.MISSING_ID, "anonymousId", "Neither anonymousId nor userId names a visitor; send one.")
+    if sent.type == "alias" and not sent.previous_id:
+        return Refused(Reason.MISSING_FIELD, "previousId", "An alias needs previousId, the id that userId replaces.")
+    return None
+
+
+def _time_of(sent: Any, received_at: int) -> int | Refused:
+    try:
+        return received_at if sent is None else epoch_ms(sent)
+    except ValueError as error:
+        return _invalid("timestamp", f"timestamp does not fit: {error}.")
+
+
+def _json_text(properties: dict[str, Any]) -> str | Refused:
+    if not properties:
+        return "{}"
+    try:
+        text = orjson.dumps(properties)
+    except TypeError:
+        return _invalid("properties", "properties is nested more than 250 levels deep.")
+    if len(text) > MAX_PROPERTIES:
+        return _invalid("properties", f"properties is over {MAX_PROPERTIES} bytes as JSON.")
+    return text.decode()

@@ -1,0 +1,71 @@
+"""The context of each event of a request: its own, the request's, and what the HTTP headers say of the sender."""
+
+from typing import Any, Final
+
+from collector.arrival import Sender
+from collector.limits import MAX_CONTEXT_TEXT
+from collector.masking import mask_ip
+from collector.segment import Context, flatten_context
+
+#: Libraries that run in the end user's browser, so that the request's User-Agent is the end user's.
+BROWSER_LIBRARIES: Final = frozenset(
+    ("analytics.js", "@segment/analytics-next", "headrace-browser", "@headrace/browser", "headrace.js")
+)
+#: Libraries that run on the end user's device, so that the request's address and country are the end user's.
+DEVICE_LIBRARIES: Final = BROWSER_LIBRARIES | {
+    "analytics-android",
+    "analytics-flutter",
+    "analytics-ios",
+    "analytics-kotlin",
+    "analytics-react-native",
+    "analytics-swift",
+}
+
+
+class Contexts:
+    """Flattens the contexts of one request's events, each once for as long as the events repeat it."""
+
+    def __init__(self, shared: Any, sender: Sender) -> None:
+        self._sender = sender
+        self._shared = flatten_context(shared) if isinstance(shared, dict) else {}
+        self._last: dict[str, Any] = {}
+        self._flat = self._with_sender(self._shared)
+
+    def flatten(self, sent: dict[str, Any] | None) -> Context:
+        """The context of an event that sent this one. Equal contexts give the same object: do not change it."""
+        sent = sent or {}
+        if not _equal(sent, self._last):
+            self._last = sent
+            self._flat = self._with_sender({**self._shared, **flatten_context(sent)})
+        return self._flat
+
+    def _with_sender(self, context: Context) -> Context:
+        # A server's SDK speaks for its users: the request's own address and User-Agent are then the server's.
+        library = context.get("library", "")
+        on_device = not library or library.lower() in DEVICE_LIBRARIES
+        from_browser = not library or library.lower() in BROWSER_LIBRARIES
+        put: Context = {}
+        if ip := mask_ip(context.get("ip", self._sender.ip if on_device else "")):
+            put["ip"] = ip
+        if on_device and self._sender.country and "country" not in context:
+            put["country"] = self._sender.country
+        if from_browser and self._sender.user_agent and "userAgent" not in context:
+            put["userAgent"] = self._sender.user_agent[:MAX_CONTEXT_TEXT]
+        kept = {name: text for name, text in context.items() if name != "ip"} if "ip" in context else context
+        return {**kept, **put}
+
+
+def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    try:
+        return one == other
+    except RecursionError:  # members nested hundreds of levels deep: they are read anew, that is all
+        return False
+
+
+def differences(context: Context, base: Context) -> Context:
+    """The fields in which `context` differs from `base`; "" for a field that only `base` has."""
+    if context is base:
+        return {}
+    changed = {name: text for name, text in context.items() if base.get(name) != text}
+    changed.update((name, "") for name in base if name not in context)
+    return changed

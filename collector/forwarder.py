@@ -1,0 +1,140 @@
+"""Sends what the journal holds to the log, in order, and deletes the segments that are no longer needed.
+
+Each pass begins at the oldest record that is kept and names the log client's session with every record. When that
+session ends (a connection was lost, a batch refused) the pass ends, and the next one begins at the oldest record again:
+the broker may have lost what it acknowledged. So on any log, a record is preceded in its partition by every kept record
+before it, and a reader that drops numbers not above the last it saw misses nothing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+import structlog
+
+from collector.journal import Journal
+from collector.journal_format import Frame
+from collector.log_client import LogClient
+from collector.partition_queue import LogUnavailable, Position
+from collector.segment_file import SegmentFile
+
+#: For each (topic, partition), the highest sequence of this journal that ClickHouse has.
+Stored = Callable[[], Awaitable[Mapping[tuple[str, int], int]]]
+
+RETRY_SECONDS: Final = 0.5
+CHUNK: Final = 2 << 20  # bytes; more than the largest frame
+
+_log = structlog.get_logger(__name__)
+_Sent = tuple[SegmentFile, Frame, asyncio.Future[Position]]
+
+
+class Forwarder:
+    """Forwards one journal for as long as `run` runs.
+
+    A segment is needed until ClickHouse has its records by `stored`, or, without `stored`, until the log has them.
+    `caught_up` is called when the client was given, or the log acknowledged, all that is in the journal; `lost` when a
+    pass ends early.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        log: LogClient,
+        stored: Stored | None,
+        *,
+        caught_up: Callable[[], None],
+        lost: Callable[[], None],
+    ) -> None:
+        self.acknowledged = 0  # of the current pass: the log acknowledged every kept record up to this number
+        self._journal, self._client, self._stored = journal, log, stored
+        self._caught_up, self._lost = caught_up, lost
+        self._progress = asyncio.Event()
+
+    @property
+    def unforwarded(self) -> int:
+        """Records in the journal that the log has not acknowledged, or may have lost."""
+        return self._journal.records_after(self.acknowledged)
+
+    async def run(self) -> None:
+        """Forward until cancelled."""
+        while True:
+            try:
+                await self._pass()
+            except* LogUnavailable as errors:
+                _log.warning("forwarding_interrupted", reason=str(errors.exceptions[0]))
+            except* Exception:
+                _log.exception("forwarding_failed")
+            self._lost()
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def drained(self, seconds: float) -> None:
+        """Wait, for at most `seconds`, until the log has acknowledged all that is in the journal."""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.unforwarded:
+                    self._progress.clear()
+                    await self._progress.wait()
+        except TimeoutError:
+            return
+
+    async def delete_needless(self) -> None:
+        """Delete the segments from the oldest on that nobody needs any more.
+
+        When `stored` raises, nothing is deleted and the error is logged.
+        """
+        stored: Mapping[tuple[str, int], int] = {}
+        if self._stored is not None and self._journal.first is not self._journal.active:
+            try:
+                stored = await self._stored()
+            except Exception as error:
+                _log.warning("stored_unknown", error=repr(error))
+                return
+        while self._journal.first is not self._journal.active and self._needless(self._journal.first, stored):
+            await self._journal.delete_first()
+
+    def _needless(self, segment: SegmentFile, stored: Mapping[tuple[str, int], int]) -> bool:
+        if segment.last_sequence > self.acknowledged:
+            return False
+        return self._stored is None or all(stored.get(at, 0) >= last for at, last in segment.highest.items())
+
+    async def _pass(self) -> None:
+        session = self._client.session
+        self.acknowledged = self._journal.first.header.first_sequence - 1
+        sent: asyncio.Queue[_Sent] = asyncio.Queue()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send(session, sent))
+            group.create_task(self._settle(sent))
+
+    async def _send(self, session: int, sent: asyncio.Queue[_Sent]) -> None:
+        segment, at = self._enter(self._journal.first)
+        while True:
+            self._journal.grown.clear()
+            chunk = segment.read(at, CHUNK)
+            for frame, end in chunk:
+                topic = segment.header.topics[frame.topic]
+                acknowledged = await self._client.append(topic, frame.key, frame.value, session)
+                sent.put_nowait((segment, frame, acknowledged))
+                at = end
+            if chunk:
+                continue
+            if following := self._journal.after(segment):
+                if at < segment.size:
+                    _log.error("segment_damaged", segment=str(segment.path), bytes_unread=segment.size - at)
+                segment, at = self._enter(following)
+            else:
+                self._caught_up()
+                await self._journal.grown.wait()
+
+    def _enter(self, segment: SegmentFile) -> tuple[SegmentFile, int]:
+        segment.highest.clear()  # partitions may have changed since an earlier pass
+        return segment, segment.start
+
+    async def _settle(self, sent: asyncio.Queue[_Sent]) -> None:
+        while True:
+            segment, frame, future = await sent.get()
+            position = await future
+            segment.highest[segment.header.topics[frame.topic], position.partition] = frame.sequence
+            self.acknowledged = frame.sequence
+            self._progress.set()
+            if frame.sequence == self._journal.active.last_sequence:
+                self._caught_up()

@@ -1,0 +1,260 @@
+"""Records on local disk, numbered and fsynced: a journal of append-only segments in one directory.
+
+The numbers rise by one a record and go on after a restart; readers of the log drop what they have seen by them. So a
+number that may have left this machine is never given to another record: nothing is read back before it is fsynced, and
+after damage the numbers that the damaged bytes could have held are skipped.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+from uuid import UUID
+
+import structlog
+
+from collector.journal_directory import journal_id, lock_directory, recover_segments
+from collector.journal_format import Frame, Header, encode_frame
+from collector.segment_file import SegmentFile
+from collector.sink import SinkUnavailable
+from schemas.metrics import COLLECTOR_JOURNAL_SYNC_SECONDS
+
+RETRY_AFTER: Final = 5  # seconds; a full journal empties by segments
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Group:
+    data: bytes
+    records: int
+    events: int
+    safe: asyncio.Future[None]
+
+
+def sync_timed(fd: int) -> None:
+    """fdatasync, its time observed by the metric."""
+    with COLLECTOR_JOURNAL_SYNC_SECONDS.time():
+        os.fdatasync(fd)
+
+
+class Journal:
+    """The journal of one directory, of one process; get it from `Journal.open`.
+
+    `grown` is set whenever there is more to read. Senders at the same time share one write and one fsync, done in a
+    thread.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        identity: UUID,
+        lock: int,
+        topics: Sequence[str],
+        *,
+        max_bytes: int,
+        segment_bytes: int,
+        segment_seconds: float,
+        clock: Callable[[], float],
+        sync: Callable[[int], None],
+    ) -> None:
+        self.directory, self.id, self.topics = directory, str(identity), tuple(topics)
+        self.grown = asyncio.Event()
+        self.next_sequence, self.accepted_events = 1, 0
+        self._uuid, self._lock, self._clock, self._sync = identity, lock, clock, sync
+        self._max_bytes, self._segment_bytes, self._segment_seconds = max_bytes, segment_bytes, segment_seconds
+        self._segments: list[SegmentFile] = []
+        self._pending: list[_Group] = []
+        self._pending_bytes = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._commit: asyncio.Task[None] | None = None
+        self._roll = self._failed = self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        topics: Sequence[str],
+        *,
+        max_bytes: int = 1 << 30,
+        segment_bytes: int = 8 << 20,
+        segment_seconds: float = 5.0,
+        clock: Callable[[], float] = time.time,
+        sync: Callable[[int], None] = sync_timed,
+    ) -> "Journal":
+        """Open or make the journal of a directory; blocks while it reads what is there.
+
+        A segment ends at `segment_bytes`, or once it is `segment_seconds` old and not empty; all together hold no
+        more than `max_bytes`. Raises OSError, JournalInUse and JournalDamaged.
+        """
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = lock_directory(directory)
+        journal = cls(
+            directory,
+            journal_id(directory),
+            lock,
+            topics,
+            max_bytes=max_bytes,
+            segment_bytes=segment_bytes,
+            segment_seconds=segment_seconds,
+            clock=clock,
+            sync=sync,
+        )
+        try:
+            journal._recover()
+        except BaseException:
+            journal._let_go()
+            raise
+        return journal
+
+    def _recover(self) -> None:
+        for segment, cut in recover_segments(self.directory):
+            self._segments.append(segment)
+            # A frame has more than one byte, so as many numbers as bytes are more than enough to skip.
+            self.next_sequence = segment.last_sequence + 1 + cut
+            self.accepted_events = segment.header.accepted_before + segment.events
+        self._begin(SegmentFile.create(self.directory, self._header(self.next_sequence)))
+
+    @property
+    def bytes(self) -> int:
+        """Bytes on disk and on the way there."""
+        return sum(segment.size for segment in self._segments) + self._pending_bytes
+
+    @property
+    def records(self) -> int:
+        """Records that are kept."""
+        return sum(segment.records for segment in self._segments)
+
+    @property
+    def writable(self) -> bool:
+        """Whether a record would have been taken just now."""
+        return not self._closed and not self._failed and self.bytes < self._max_bytes
+
+    @property
+    def first(self) -> SegmentFile:
+        """The oldest segment that is kept."""
+        return self._segments[0]
+
+    @property
+    def active(self) -> SegmentFile:
+        """The segment that is written to; it is never deleted, for it holds the counts of all before it."""
+        return self._segments[-1]
+
+    def records_after(self, sequence: int) -> int:
+        """How many kept records have a higher sequence."""
+        return sum(min(s.records, max(0, s.last_sequence - sequence)) for s in self._segments)
+
+    def oldest_after(self, sequence: int) -> float | None:
+        """When, in seconds since the epoch, the oldest segment with a higher sequence got its first record."""
+        return next((s.filled_at for s in self._segments if s.records and s.last_sequence > sequence), None)
+
+    def after(self, segment: SegmentFile) -> SegmentFile | None:
+        """The segment that follows one."""
+        later = (s for s in self._segments if s.header.first_sequence > segment.last_sequence and s is not segment)
+        return next(later, None)
+
+    async def append(self, frames: Sequence[Frame]) -> None:
+        """Return once all frames are fsynced; they carry the numbers from `next_sequence` on.
+
+        Raises SinkUnavailable when the journal is full or cannot be written, and then none of them is in it.
+        """
+        if frames[0].sequence != self.next_sequence:
+            raise ValueError(f"The record is numbered {frames[0].sequence}; the journal is at {self.next_sequence}.")
+        data = b"".join(map(encode_frame, frames))
+        if self._closed or self.bytes + len(data) > self._max_bytes:
+            state = "closed" if self._closed else f"full: {self.bytes} bytes wait for the log"
+            raise SinkUnavailable(f"The journal in {self.directory} is {state}.", RETRY_AFTER)
+        safe = asyncio.get_running_loop().create_future()
+        self._pending.append(_Group(data, len(frames), sum(frame.events for frame in frames), safe))
+        self._pending_bytes += len(data)
+        self.next_sequence += len(frames)
+        self._start_commit()
+        await safe
+
+    async def end_aged_segment(self) -> None:
+        """Begin a new segment if the active one is old, so that it can be deleted, or after a failed write."""
+        aged = self.active.records > 0 and self._clock() - self.active.filled_at >= self._segment_seconds
+        if aged or self._failed:
+            self._roll = True
+            await asyncio.shield(self._start_commit())
+
+    async def delete_first(self) -> None:
+        """Delete the oldest segment; not the active one."""
+        if len(self._segments) > 1:
+            await self._in_thread(self._segments.pop(0).delete)
+
+    async def close(self) -> None:
+        """Finish the writes under way and let go of the directory."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._commit is not None:
+            await asyncio.shield(self._commit)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._thread.shutdown()
+        for segment in self._segments:
+            segment.close()
+        os.close(self._lock)
+
+    def _start_commit(self) -> asyncio.Task[None]:
+        if self._commit is None or self._commit.done():
+            self._commit = asyncio.create_task(self._commit_pending())
+        return self._commit
+
+    async def _commit_pending(self) -> None:
+        while self._pending or self._roll:
+            groups, self._pending = self._pending, []
+            try:
+                await self._write(groups)
+            except OSError as error:
+                self._fail(groups + self._pending, error)
+                self._pending = []
+            self._pending_bytes = sum(len(group.data) for group in self._pending)
+            self._roll = False
+
+    async def _write(self, groups: list[_Group]) -> None:
+        if self._failed or self._roll or self.active.size >= self._segment_bytes:
+            self._begin(
+                await self._in_thread(SegmentFile.create, self.directory, self._header(self.active.last_sequence + 1))
+            )
+        if not groups:
+            return
+        data = b"".join(group.data for group in groups)
+        await self._in_thread(self.active.append, data, self._sync)
+        records, events = sum(group.records for group in groups), sum(group.events for group in groups)
+        self.active.grow(len(data), records, events, self.active.last_sequence + records, self._clock())
+        self.accepted_events += events
+        for group in groups:
+            if not group.safe.done():
+                group.safe.set_result(None)
+        self.grown.set()
+
+    def _begin(self, segment: SegmentFile) -> None:
+        if self._segments and not self.active.records:
+            self._segments.pop().close()  # `segment` has its name
+        self._segments.append(segment)
+        self._failed = False
+
+    def _fail(self, groups: list[_Group], error: OSError) -> None:
+        # After a failed fsync nobody knows what of the file is on disk: its last records end it, a new one follows.
+        if not self._failed:
+            _log.error("journal_write_failed", directory=str(self.directory), error=str(error))
+        self._failed = True
+        self.next_sequence = self.active.last_sequence + 1
+        for group in groups:
+            if not group.safe.done():
+                message = f"The journal in {self.directory} cannot be written: {error.strerror}."
+                group.safe.set_exception(SinkUnavailable(message, RETRY_AFTER))
+
+    def _header(self, first_sequence: int) -> Header:
+        return Header(self._uuid, first_sequence, self.accepted_events, int(self._clock() * 1000), self.topics)
+
+    async def _in_thread(self, call: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *arguments)

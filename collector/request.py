@@ -1,0 +1,63 @@
+"""One HTTP request as the collector's handlers see it."""
+
+from typing import Final
+
+from starlette.types import Receive, Scope
+
+from collector.arrival import Sender
+from schemas.tenants import Tenant, Tenants
+
+#: Path -> the type it gives to its events; None: they name their own.
+EVENT_ROUTES: Final[dict[str, str | None]] = {
+    "/v1/batch": None,
+    "/v1/beacon": None,
+    "/v1/track": "track",
+    "/v1/identify": "identify",
+    "/v1/page": "page",
+    "/v1/screen": "screen",
+    "/v1/group": "group",
+    "/v1/alias": "alias",
+}
+# What CDNs and load balancers call the country of the client's address.
+_COUNTRY_HEADERS: Final = (
+    b"cf-ipcountry",
+    b"cloudfront-viewer-country",
+    b"x-vercel-ip-country",
+    b"x-appengine-country",
+    b"x-country-code",
+    b"x-country",
+)
+_UNKNOWN_COUNTRIES: Final = frozenset(("XX", "ZZ"))
+
+
+class Request:
+    """What the handlers need of an ASGI scope, read once; `tenant` is set when the write key is known."""
+
+    __slots__ = ("client", "headers", "method", "path", "query", "receive", "tenant", "tenants")
+
+    def __init__(self, scope: Scope, receive: Receive, tenants: Tenants) -> None:
+        path: str = scope["path"]
+        self.path = path.rstrip("/")
+        self.method: str = scope["method"]
+        self.query: bytes = scope["query_string"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.client: str = scope["client"][0] if scope.get("client") else ""
+        self.receive, self.tenants = receive, tenants
+        self.tenant: Tenant | None = None
+
+    def header(self, name: bytes) -> bytes:
+        """The header of this lower-case name, b"" where there is none."""
+        return self.headers.get(name, b"")
+
+    def sender(self) -> Sender:
+        """What the request says of its sender: address, a CDN's country header, User-Agent."""
+        agent = self.header(b"user-agent").decode("utf-8", "replace").replace("\0", "")
+        return Sender(self.client, self._country(), agent)
+
+    def _country(self) -> str:
+        for name in _COUNTRY_HEADERS:
+            if name in self.headers:
+                country = self.headers[name].decode("latin-1").strip().upper()
+                if len(country) == 2 and country.isascii() and country.isalpha() and country not in _UNKNOWN_COUNTRIES:
+                    return country
+        return ""

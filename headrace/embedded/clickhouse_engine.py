@@ -1,0 +1,108 @@
+"""The engine behind the HTTP interface: chdb, with one connection of its own for every request.
+
+A connection costs a quarter of a millisecond and takes all of its settings with it, so nothing can leak from one
+request to the next.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import chdb
+from chdb import _chdb
+
+from headrace.embedded.clickhouse_errors import parse_engine_error
+from headrace.embedded.clickhouse_query import Insert, set_statement
+
+RESULT_LIMIT = 1 << 30
+"""Largest result of one query, in bytes: results are held in memory until they are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a query answered: the bytes of its result and ClickHouse's counters for X-ClickHouse-Summary."""
+
+    body: bytes
+    summary: Mapping[str, str]
+
+
+class Engine:
+    """chdb on one folder. Thread-safe; raises QueryError for whatever ClickHouse refuses."""
+
+    def __init__(self, path: str) -> None:
+        """Raises RuntimeError where the folder cannot be opened."""
+        _chdb.set_signal_handlers_enabled(0)  # type: ignore[attr-defined]
+        self._path = path
+        self._root = chdb.connect(path)
+        self.version = self.ask("SELECT version()", "TabSeparatedRaw")
+        self.timezone = self.ask("SELECT timezone()", "TabSeparatedRaw")
+        self.host = self.ask("SELECT hostName()", "TabSeparatedRaw")
+
+    def ask(self, sql: str, output_format: str) -> str:
+        """The result of a query of the server's own, as text."""
+        with self.connection({}) as connection:
+            return run_query(connection, sql.encode(), output_format).body.decode().rstrip("\n")
+
+    def connect(self) -> Any:
+        """A new connection, for the caller to close."""
+        return chdb.connect(self._path)
+
+    @contextmanager
+    def connection(self, settings: Mapping[str, str]) -> Iterator[Any]:
+        """A connection of one request's own, with `settings`."""
+        connection = self.connect()
+        try:
+            apply_settings(connection, settings)
+            yield connection
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the engine. No query may be running and no connection open."""
+        self._root.close()
+
+
+def apply_settings(connection: Any, settings: Mapping[str, str]) -> None:
+    """Make `settings` those of a connection. Raises QueryError for a setting ClickHouse does not know."""
+    if settings:
+        run_query(connection, set_statement(settings).encode(), "Null")
+
+
+def run_query(connection: Any, sql: bytes, output_format: str, values: Mapping[str, str] | None = None) -> Answer:
+    """Run one query whose text holds all of its data; `values` are its parameters, escaped as in TabSeparated."""
+    try:
+        result = connection.query(sql, output_format, params=values)
+    except Exception as error:
+        raise parse_engine_error(error) from error
+    summary = _summary(
+        result.elapsed(),
+        read_rows=result.storage_rows_read(),
+        read_bytes=result.storage_bytes_read(),
+        written_rows=result.rows_written(),
+        written_bytes=result.bytes_written(),
+        result_rows=result.rows_read(),
+        result_bytes=result.size(),
+    )
+    return Answer(result.bytes() or b"", summary)
+
+
+def run_insert(connection: Any, insert: Insert, pieces: Iterable[bytes]) -> Answer:
+    """Stream `pieces`, in the insert's format, into its table.
+
+    Whatever goes wrong before the last piece, in the engine or in `pieces`, leaves the INSERT undone (as in
+    ClickHouse, what exceeds one insert block, a million rows, may already be in).
+    """
+    try:
+        with connection.send_insert(insert.statement.decode(), insert.format) as inserter:
+            for piece in pieces:
+                inserter.append(piece)
+            done = inserter.finish()
+    except (RuntimeError, chdb.ChdbError) as error:
+        raise parse_engine_error(error) from error
+    return Answer(b"", _summary(done.elapsed, written_rows=done.rows_written, written_bytes=done.bytes_written))
+
+
+def _summary(elapsed: float, **counters: int) -> dict[str, str]:
+    names = ("read_rows", "read_bytes", "written_rows", "written_bytes", "result_rows", "result_bytes")
+    return {name: str(counters.get(name, 0)) for name in names} | {"elapsed_ns": str(int(elapsed * 1e9))}

@@ -1,0 +1,259 @@
+"""The embedded stack: broker, ClickHouse, collector and workers as child processes, in the order of the path.
+
+The embedded broker keeps its log only as long as it lives. When it dies, a new log with a new identity takes its place:
+collector and workers start again on it, the collector's journal sends again what was not stored, and what was stored is
+recognised.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import secrets
+import socket
+import sys
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+import httpx
+import structlog
+
+from headrace.embedded.broker import EmbeddedBroker
+from headrace.endpoints import Endpoints
+from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
+from headrace.supervisor import Child, ChildFailed, Program
+from schemas.settings import BrokerSettings, ClickHouseSettings
+from schemas.tenants import load_tenants, write_tenants
+from schemas.topics import ensure_topics
+from warehouse.client import ClickHouse
+from warehouse.migrate import Target, apply_migrations
+
+log = structlog.get_logger(__name__)
+FIRST_COMPANY: Final = "demo"
+_READY_SECONDS: Final = 60.0
+_RESTART_SECONDS: Final = (0.2, 0.5, 1, 2, 5, 10)
+
+
+class StackError(Exception):
+    """The stack cannot start; one sentence that says what is wrong, where, and what to do."""
+
+
+class Stack:
+    """Starts, watches and stops the whole; `workers` of them share one consumer group."""
+
+    def __init__(self, port_base: int, data: Path, workers: int) -> None:
+        self.endpoints = Endpoints.at(port_base)
+        self.data = data
+        self.tenants_file = data / "tenants.yaml"
+        self.read_token = ""
+        self._port_base = port_base
+        self._lock: IO[str] | None = None
+        self._broker = EmbeddedBroker(data / "broker", port_base + 3)
+        self._log_id = ""
+        self._stopping = asyncio.Event()
+        self._watches: set[asyncio.Task[None]] = set()
+        names = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
+        self._ports = {"collector": port_base, "clickhouse": port_base + 2, "broker": port_base + 3}
+        self._ports |= {name: port_base + 4 + number for number, name in enumerate(names)}
+        self._children: dict[str, Child] = {}
+        self._worker_names = names
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids by program."""
+        return {name: child.pid for name, child in self._children.items() if child.pid is not None}
+
+    async def start(self) -> None:
+        """Bring everything up, in order; raises StackError."""
+        self._take_data_folder()
+        await self._await_predecessor()
+        self._check_ports()
+        self._ensure_tenants()
+        try:
+            await self._start_clickhouse()
+            await self._start_broker()
+            await self._start_on_log()
+        except ChildFailed as error:
+            raise StackError(str(error)) from error
+        for name in self._children:
+            watch = asyncio.create_task(self._watch(name), name=f"watch {name}")
+            self._watches.add(watch)
+        self._note()
+
+    async def stop(self) -> None:
+        """End everything in the order of the path, so that each part can hand on what it has."""
+        self._stopping.set()
+        for name in ("collector", *self._worker_names, "broker", "clickhouse"):
+            if name in self._children:
+                await self._children[name].stop()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+        remove_run_file(self._port_base)
+        if self._lock:
+            self._lock.close()
+
+    def _take_data_folder(self) -> None:
+        try:
+            self.data.mkdir(parents=True, exist_ok=True)
+            self._lock = open(self.data / ".lock", "w")  # noqa: SIM115 - held until the stack stops
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StackError(f"Another `headrace up` runs on {self.data}; stop it, or give another --data.") from error
+        except OSError as error:
+            why = error.strerror or error
+            raise StackError(f"The data folder {self.data} cannot be used ({why}); give another --data.") from error
+
+    async def _await_predecessor(self) -> None:
+        """A stack whose supervisor was killed is ending now; give it the time to."""
+        noted = read_run_file(self._port_base)
+        for _ in range(150):
+            if noted is None or not any(map(_is_alive, noted["pids"].values())) or _is_alive(noted["supervisor"]):
+                return
+            await asyncio.sleep(0.1)
+
+    def _check_ports(self) -> None:
+        for name, port in self._ports.items():
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError as error:
+                    raise StackError(
+                        f"Port {port}, for the {name}, is taken; stop what listens there, or give another --port-base."
+                    ) from error
+
+    def _ensure_tenants(self) -> None:
+        if not self.tenants_file.exists():
+            self.read_token = secrets.token_urlsafe(24)
+            write_tenants(self.tenants_file, FIRST_COMPANY, secrets.token_urlsafe(24), self.read_token)
+        load_tenants(self.tenants_file)
+
+    async def _start_clickhouse(self) -> None:
+        port = self._ports["clickhouse"]
+        command = [sys.executable, "-m", "headrace.embedded.clickhouse", "--path", str(self.data / "clickhouse")]
+        ready = _answers(f"{self.endpoints.clickhouse_url}/ping")
+        await self._run(Program("clickhouse", [*command, "--port", str(port)], {}, self._log_file("clickhouse")), ready)
+        settings = ClickHouseSettings(clickhouse_url=self.endpoints.clickhouse_url)
+        client = ClickHouse(settings)
+        target = Target(settings.clickhouse_database, retention_months=settings.retention_months)
+        applied = await asyncio.to_thread(apply_migrations, client, target)
+        client.close()
+        log.info("migrated", applied=applied)
+
+    async def _start_broker(self) -> None:
+        self._log_id = str(uuid.uuid4())
+        self._broker.wipe()
+        program = Program("broker", self._broker.command(), {}, self._log_file("broker"))
+        await self._run(program, self._broker.is_ready)
+        settings = BrokerSettings(broker=self.endpoints.broker)
+        await ensure_topics(settings.client_options(), settings.partitions)
+
+    async def _start_on_log(self) -> None:
+        """Collector and workers, on the log that is there now."""
+        await asyncio.gather(self._start_collector(), *(self._start_worker(name) for name in self._worker_names))
+
+    async def _start_collector(self) -> None:
+        environment = {
+            **self._environment(),
+            "HEADRACE_COLLECTOR_PORT": str(self._ports["collector"]),
+            "HEADRACE_JOURNAL": "always",
+            "HEADRACE_JOURNAL_DIR": str(self.data / "journal"),
+        }
+        program = Program("collector", _headrace("collector"), environment, self._log_file("collector"))
+        await self._run(program, _answers(f"{self.endpoints.collector_url}/readyz"))
+
+    async def _start_worker(self, name: str) -> None:
+        port = self._ports[name]
+        environment = {**self._environment(), "HEADRACE_WORKER_PORT": str(port), "HEADRACE_WORKER_NAME": name}
+        program = Program(name, _headrace("worker"), environment, self._log_file(name))
+        await self._run(program, _answers(f"http://127.0.0.1:{port}/readyz"))
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "HEADRACE_BROKER": self.endpoints.broker,
+            "HEADRACE_LOG_ID": self._log_id,
+            "HEADRACE_CLICKHOUSE_URL": self.endpoints.clickhouse_url,
+            "HEADRACE_TENANTS_FILE": str(self.tenants_file),
+            "HEADRACE_LOG_FORMAT": "json",
+        }
+
+    def _log_file(self, name: str) -> Path:
+        return self.data / "logs" / f"{name}.log"
+
+    async def _run(self, program: Program, is_ready: Callable[[], bool]) -> None:
+        child = self._children[program.name] = Child(program)
+        await child.start()
+        self._note()
+        await child.until_ready(is_ready, _READY_SECONDS)
+
+    async def _watch(self, name: str) -> None:
+        """Start the program again whenever it ends, more slowly each time it ends again soon."""
+        attempt = 0
+        while not self._stopping.is_set():
+            child = self._children[name]
+            started = asyncio.get_running_loop().time()
+            code = await child.wait()
+            if self._stopping.is_set():
+                return
+            if self._children[name] is not child:
+                continue  # it was replaced on purpose
+            attempt = 0 if asyncio.get_running_loop().time() - started > 60 else attempt + 1
+            log.warning("child_ended", child=name, status=code, words=child.last_words())
+            await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS)) - 1] if attempt else 0)
+            with contextlib.suppress(ChildFailed):
+                await self._restart(name)
+
+    async def _restart(self, name: str) -> None:
+        if self._stopping.is_set():
+            return
+        if name == "broker":
+            await self._renew_log()
+        elif name == "clickhouse":
+            await self._start_clickhouse()
+        elif name == "collector":
+            await self._start_collector()
+        else:
+            await self._start_worker(name)
+        self._note()
+
+    async def _renew_log(self) -> None:
+        """A broker that died took its log with it: everything that reads or writes it starts again."""
+        await self._start_broker()
+        users = ["collector", *self._worker_names]
+        old = [self._children.pop(name) for name in users if name in self._children]
+        await asyncio.gather(*(child.stop() for child in old))
+        await self._start_on_log()
+
+    def _note(self) -> None:
+        content: RunFile = {
+            "supervisor": os.getpid(),
+            "data": str(self.data.resolve()),
+            "tenants_file": str(self.tenants_file.resolve()),
+            "pids": self.pids,
+        }
+        write_run_file(self._port_base, content)
+
+
+def _headrace(command: str) -> list[str]:
+    return [sys.executable, "-m", "headrace", command]
+
+
+def _answers(url: str) -> Callable[[], bool]:
+    def is_ready() -> bool:
+        try:
+            return httpx.get(url, timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    return is_ready
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,157 @@
+"""`headrace worker`: wires the Faust app, the pipeline and the warehouse, and runs them until SIGTERM."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import structlog
+from faust.types import TP
+
+from headrace.log_identity import find_log_id
+from headrace.registered import registered_codec
+from schemas.blocks import Partition, StoreUnavailable
+from schemas.codec import Codec
+from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
+from schemas.tenants import TenantsFile
+from schemas.topics import COLLECTED, DEAD_LETTER
+from streams.app import build_app
+from streams.core.identity import Alias, merge_aliases
+from streams.core.redact import DEFAULT_POLICY, RedactionPolicy
+from streams.core.validate import Rules
+from streams.geo import open_country_lookup
+from streams.letters import KafkaLetterLog, LetterLog, LetterPipeline
+from streams.partitions import Partitions
+from streams.pipeline import Pipeline
+from streams.settings import WorkerSettings
+from streams.user_agents import parse_user_agent
+from streams.writer import BlockPipeline, Memory, PartitionWriter, Parts
+from warehouse.aliases import ClickHouseAliases
+from warehouse.blocks import ClickHouseBlockStore
+from warehouse.client import ClickHouse
+from warehouse.states import ClickHouseStateStore
+
+log = structlog.get_logger(__name__)
+_MINUTE_MS: Final = 60_000
+
+
+def worker_name(settings: WorkerSettings) -> str:
+    """The name that claims and the ledger show."""
+    return settings.worker_name or f"{socket.gethostname()}-{os.getpid()}"
+
+
+def redaction_policy(settings: WorkerSettings) -> RedactionPolicy:
+    """The default policy and what the settings add."""
+    return RedactionPolicy(
+        keys=DEFAULT_POLICY.keys | _listed(settings.redact_keys),
+        patterns=tuple(re.compile(line) for line in settings.redact_patterns.splitlines() if line),
+        url_parameters=DEFAULT_POLICY.url_parameters | _listed(settings.redact_url_parameters),
+    )
+
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(part.strip().lower() for part in text.split(",") if part.strip())
+
+
+def _pipelines(codec: Codec, settings: WorkerSettings) -> dict[str, BlockPipeline]:
+    events = Pipeline(
+        codec=codec,
+        policy=redaction_policy(settings),
+        parse_user_agent=parse_user_agent,
+        country_of_ip=open_country_lookup(str(settings.geo_file) if settings.geo_file else None),
+        gap=int(settings.session_gap_minutes * _MINUTE_MS),
+    )
+    return {COLLECTED: events, DEAD_LETTER: LetterPipeline(codec)}
+
+
+def _writer_factory(
+    settings: WorkerSettings,
+    clickhouse: ClickHouseSettings,
+    log_id: str,
+    pipelines: Mapping[str, BlockPipeline],
+    letters: LetterLog,
+    common: CommonSettings,
+) -> Callable[[TP, int], PartitionWriter]:
+    tenants = TenantsFile(common.tenants_file)
+    memory = Memory(
+        ids=int(settings.recent_ids_minutes * _MINUTE_MS),
+        id_limit=settings.recent_ids_limit,
+        sessions=int(settings.recent_sessions_minutes * _MINUTE_MS),
+        gap=int(settings.session_gap_minutes * _MINUTE_MS),
+    )
+
+    def new_writer(tp: TP, partitions: int) -> PartitionWriter:
+        client = ClickHouse(clickhouse)
+        parts = Parts(
+            blocks=ClickHouseBlockStore(client),
+            states=ClickHouseStateStore(client, settings.recent_ids_limit),
+            letters=letters,
+            pipeline=pipelines[tp.topic],
+            rules=lambda: Rules(tenants.current().by_company, clickhouse.retention_months),
+            clock=lambda: time.time_ns() // 1_000_000,
+            worker=worker_name(settings),
+            memory=memory,
+            linger=settings.block_linger_seconds,
+            max_bytes=settings.block_max_bytes,
+        )
+        partition = Partition(log_id, tp.topic, tp.partition)
+        return PartitionWriter(partition, partitions, parts, remembers=tp.topic == COLLECTED)
+
+    return new_writer
+
+
+async def run_worker(
+    common: CommonSettings, broker: BrokerSettings, clickhouse: ClickHouseSettings, settings: WorkerSettings
+) -> int:
+    """Run until SIGTERM or SIGINT (0), or until something ends the worker (1)."""
+    stopping, failures = asyncio.Event(), list[BaseException]()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+
+    def fail(error: BaseException) -> None:
+        failures.append(error)
+        stopping.set()
+
+    codec = registered_codec(broker)
+    letters = KafkaLetterLog(codec, broker.client_options())
+    log_id = await find_log_id(broker)
+    new_writer = _writer_factory(settings, clickhouse, log_id, _pipelines(codec, settings), letters, common)
+    partitions = Partitions(new_writer, fail)
+    aliases = ClickHouseAliases(ClickHouse(clickhouse), _merge)
+    app = build_app(broker, settings, partitions, lambda: _update_aliases(aliases))
+    await app.start()
+    log.info("worker_started", worker=worker_name(settings), log_id=log_id, port=settings.worker_port)
+    await _first(stopping.wait(), app.wait_until_stopped())
+    if app.crash_reason is not None:
+        failures.append(app.crash_reason)
+    await partitions.close(list(partitions.owned), finish=not failures)
+    await app.stop()
+    await letters.close()
+    for error in failures:
+        log.error("worker_failed", error=repr(error), exc_info=error)
+    log.info("worker_stopped", worker=worker_name(settings))
+    return 1 if failures else 0
+
+
+async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Return when the first has ended; the others are cancelled."""
+    tasks = [asyncio.create_task(wait) for wait in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _merge(pairs: list[tuple[str, str]]) -> Mapping[str, str]:
+    return merge_aliases(Alias(previous, user) for previous, user in pairs)
+
+
+async def _update_aliases(aliases: ClickHouseAliases) -> None:
+    try:
+        await asyncio.to_thread(aliases.update)
+    except StoreUnavailable as error:
+        log.warning("aliases_wait", error=str(error))

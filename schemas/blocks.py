@@ -1,0 +1,134 @@
+"""What workers and the warehouse agree on: blocks of a partition, and the ledger that says which are stored."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from schemas.records import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """One partition of one log: offsets mean something only together with it."""
+
+    log_id: str
+    topic: str
+    number: int
+
+    def __str__(self) -> str:
+        return f"{self.log_id}/{self.topic}/{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The offsets [start, end) of a partition: what is stored whole or not at all."""
+
+    partition: Partition
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a claim: where the block that begins at `start` ends, and how far the ledger is already."""
+
+    end: int
+    stored_end: int
+
+
+@dataclass(slots=True)
+class BlockRows:
+    """What a block stores: rows of `events` in the order of EVENT_COLUMNS, session overrides, dead letters."""
+
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    overrides: list[tuple[str, str, str, int, str]] = field(default_factory=list)  # company, visitor, id, start, target
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The ledger's figures of one block: events = stored + duplicate + dead. Times are milliseconds."""
+
+    records: int = 0
+    redelivered: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    journals: Mapping[str, int] = field(default_factory=dict)
+    first_received_at: int = 0
+    last_received_at: int = 0
+
+    @property
+    def events(self) -> int:
+        """Every event of the block that counts."""
+        return self.stored + self.duplicate + self.dead
+
+
+class BlockStore(Protocol):
+    """Claims, writes and finishes blocks; each call may be repeated after a failure and then changes nothing.
+
+    `claim` inserts the claim and reads back who won: every worker that asks for the same start gets the same end.
+    `write` stores the rows, one insert a table and calendar month. `finish` writes the ledger's row, last of all.
+    All raise StoreUnavailable when the warehouse is away; the caller repeats.
+    """
+
+    def claim(self, wanted: Block, worker: str) -> Claim: ...
+
+    def write(self, block: Block, rows: BlockRows) -> None: ...
+
+    def finish(self, block: Block, accounts: Accounts, worker: str) -> None: ...
+
+
+class StoreUnavailable(Exception):
+    """The warehouse does not answer now; nothing is lost by trying again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSpan:
+    """A session as it is stored: the ids that were overridden into it count as it."""
+
+    visitor: str  # the record key, companyId:visitor
+    session_id: str
+    start: int
+    end: int
+    overridden: tuple[str, ...] = ()
+
+
+class StateStore(Protocol):
+    """Reads a partition's state back from the warehouse, as the ledger's position has it.
+
+    `position` is the offset after the last block in the ledger (0: none) and the highest sequence of each journal that
+    the partition has stored. `recent` yields the ids received, and the sessions that ended, at or after `since`.
+    `lookup` answers for what is older than that: which of these (companyId, eventId) are stored, and every session of
+    these visitors (record key -> earliest and latest time of interest). Rows of unfinished blocks of the partition are
+    left out. All raise StoreUnavailable.
+    """
+
+    def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]: ...
+
+    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> "RecentState": ...
+
+    def lookup(
+        self,
+        partition: Partition,
+        position: int,
+        ids: Collection[tuple[str, str]],
+        spans: Mapping[str, tuple[int, int]],
+    ) -> "Found": ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecentState:
+    """What a new owner of a partition needs: ids with their time of receipt, and sessions."""
+
+    ids: Sequence[tuple[Any, ...]]  # (companyId, eventId, receivedAt), oldest first
+    ids_since: int  # every id received at or after this time (ms) is among them
+    sessions: Iterable[SessionSpan]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to a lookup."""
+
+    ids: frozenset[tuple[str, str]] = frozenset()
+    sessions: Sequence[SessionSpan] = ()

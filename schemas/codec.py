@@ -1,0 +1,107 @@
+"""Bytes of the log <-> records: Avro in the Confluent wire format (a zero byte, the schema's id in four, the body).
+
+Ids come from the schema registry where one is set (`schemas.registry`), else from the files themselves: a file's
+number is fixed in `FILE_IDS` and never reused. A reader takes every version it has a file for, and resolves it to the
+newest by Avro's rules.
+"""
+
+import io
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import fastavro
+from fastavro.types import Schema
+
+from schemas.records import CollectedRecord, DeadLetter
+from schemas.topics import COLLECTED, DEAD_LETTER
+
+AVRO_DIR: Final = Path(__file__).parent / "avro"
+#: (topic, version) -> the id used where there is no schema registry.
+FILE_IDS: Final[Mapping[tuple[str, int], int]] = {(COLLECTED, 1): 1, (DEAD_LETTER, 1): 2}
+_HEADER = 5
+
+
+class UndecodableRecord(ValueError):
+    """The bytes are not a record of a known schema; the message says why."""
+
+
+@cache
+def schema_text(topic: str, version: int) -> str:
+    """The Avro file of a topic's version."""
+    return (AVRO_DIR / f"{topic}.v{version}.avsc").read_text()
+
+
+def versions(topic: str) -> list[int]:
+    """The versions of a topic that have a file, oldest first."""
+    return sorted(version for name, version in FILE_IDS if name == topic)
+
+
+def _without_logical_types(node: Any) -> Any:
+    # The bytes are the same without them, and fastavro then hands out the integer instead of building a datetime.
+    if isinstance(node, dict):
+        return {k: _without_logical_types(v) for k, v in node.items() if k != "logicalType"}
+    return [_without_logical_types(item) for item in node] if isinstance(node, list) else node
+
+
+@cache
+def parsed_schema(topic: str, version: int) -> Schema:
+    """A topic's schema ready for fastavro, times as plain integers."""
+    return fastavro.parse_schema(_without_logical_types(json.loads(schema_text(topic, version))))
+
+
+class Codec:
+    """Encodes with the newest version of a topic and decodes every known one.
+
+    `ids` maps (topic, version) to the id on the wire; `FILE_IDS` where there is no registry.
+    """
+
+    def __init__(self, ids: Mapping[tuple[str, int], int] = FILE_IDS) -> None:
+        self._newest = {topic: versions(topic)[-1] for topic in (COLLECTED, DEAD_LETTER)}
+        self._headers = {
+            topic: b"\x00" + ids[topic, version].to_bytes(4, "big") for topic, version in self._newest.items()
+        }
+        self._schemas = {topic: parsed_schema(topic, version) for topic, version in self._newest.items()}
+        self._by_id = {number: key for key, number in ids.items()}
+
+    def encode_collected(self, record: CollectedRecord) -> bytes:
+        """The record's bytes on `events.collected`."""
+        return self._encode(COLLECTED, cast(dict[str, Any], record))
+
+    def encode_dead_letter(self, letter: DeadLetter) -> bytes:
+        """The letter's bytes on `events.dead_letter`."""
+        return self._encode(DEAD_LETTER, cast(dict[str, Any], letter))
+
+    def decode_collected(self, data: bytes) -> CollectedRecord:
+        """A record of `events.collected`; raises UndecodableRecord."""
+        return cast(CollectedRecord, self._decode(COLLECTED, data))
+
+    def decode_dead_letter(self, data: bytes) -> DeadLetter:
+        """A record of `events.dead_letter`; raises UndecodableRecord."""
+        return cast(DeadLetter, self._decode(DEAD_LETTER, data))
+
+    def _encode(self, topic: str, record: dict[str, Any]) -> bytes:
+        out = io.BytesIO()
+        out.write(self._headers[topic])
+        fastavro.schemaless_writer(out, self._schemas[topic], record)
+        return out.getvalue()
+
+    def _decode(self, topic: str, data: bytes) -> Any:
+        if len(data) < _HEADER or data[0] != 0:
+            raise UndecodableRecord("The record does not begin with the Confluent header: a zero byte and a schema id.")
+        number = int.from_bytes(data[1:_HEADER], "big")
+        known_topic, version = self._by_id.get(number, ("", 0))
+        if known_topic != topic:
+            raise UndecodableRecord(f"The record names schema id {number}, which is not one of {topic}.")
+        body = io.BytesIO(data)
+        body.seek(_HEADER)
+        reader = None if version == self._newest[topic] else self._schemas[topic]
+        try:
+            record = fastavro.schemaless_reader(body, parsed_schema(topic, version), reader)
+        except Exception as error:  # fastavro raises many kinds on broken bytes; each means the same here
+            raise UndecodableRecord(f"The record's body does not fit {topic} version {version}: {error!r}.") from error
+        if body.tell() != len(data):
+            raise UndecodableRecord(f"The record has {len(data) - body.tell()} bytes after its end.")
+        return record

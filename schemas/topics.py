@@ -1,0 +1,84 @@
+"""The topics of the log: their names, and how they come to exist."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+COLLECTED = "events.collected"
+DEAD_LETTER = "events.dead_letter"
+
+PARTITIONS = 4
+"""Partitions of a topic where no setting says otherwise. A partition is the unit that workers share out."""
+
+SPECS: Mapping[str, int] = {COLLECTED: PARTITIONS, DEAD_LETTER: PARTITIONS}
+
+_LOOK_AGAIN = 0.05
+
+
+class TopicError(Exception):
+    """The broker refused a topic, or did not serve it in time."""
+
+
+async def ensure_topics(
+    bootstrap: str,
+    specs: Mapping[str, int],
+    config: Mapping[str, str],
+    timeout: float,
+    *,
+    replication_factor: int = 1,
+    client_options: Mapping[str, Any] | None = None,
+) -> dict[str, int]:
+    """Create the topics that are missing and wait until every partition has a leader.
+
+    `specs` maps a topic to its partitions, `config` holds Kafka topic settings for the new ones, `timeout` is in
+    seconds, `client_options` are further arguments of aiokafka's clients (SASL, TLS). A topic that exists is left as it
+    is: the answer maps each topic to the partitions it really has. Calling it again, or from several processes at once,
+    is harmless.
+
+    Raises TopicError where the broker cannot be reached, refuses a topic or has not served it in time.
+    """
+    admin = AIOKafkaAdminClient(**{**(client_options or {}), "bootstrap_servers": bootstrap})
+    try:
+        async with asyncio.timeout(timeout):
+            await admin.start()
+            await _create(admin, [_new_topic(name, n, replication_factor, config) for name, n in specs.items()])
+            return await _partitions(admin, list(specs))
+    except TimeoutError:
+        raise TopicError(
+            f"The broker at {bootstrap} did not serve the topics {', '.join(specs)} within {timeout:g} s; "
+            "look at its log, or allow more time."
+        ) from None
+    except KafkaError as error:
+        raise TopicError(
+            f"The topics {', '.join(specs)} could not be created at {bootstrap}: {error}; "
+            "check the address, the credentials and the replication factor."
+        ) from error
+    finally:
+        await admin.close()
+
+
+def _new_topic(name: str, partitions: int, replication_factor: int, config: Mapping[str, str]) -> NewTopic:
+    return NewTopic(name, partitions, replication_factor, topic_configs=dict(config))
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> None:
+    answer = await admin.create_topics(topics)
+    for topic, code, message in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise TopicError(f"The broker refused the topic {topic}: {message or f'error {code}'}.")
+
+
+async def _partitions(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
+    while True:
+        topics = await admin.describe_topics(names)
+        if all(_is_served(topic) for topic in topics):
+            return {topic["topic"]: len(topic["partitions"]) for topic in topics}
+        await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _is_served(topic: Mapping[str, Any]) -> bool:
+    partitions = topic["partitions"]
+    return bool(partitions) and all(partition["leader"] >= 0 for partition in partitions)

@@ -1,0 +1,108 @@
+"""The event ids received lately: they tell a second copy of an event from a first without asking the store.
+
+Times are ms since the epoch. A key is `event_key(company_id, event_id)`, held whole: no hash that could collide.
+"""
+
+import re
+
+# Few enough that asking all of them is cheap, enough that dropping one keeps most of what is held.
+GENERATIONS = 8
+_UUID7 = re.compile("([0-9a-fA-F]{8})-([0-9a-fA-F]{4})-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
+
+
+class RecentIds:
+    """Every key received at or after `since`, and some received before.
+
+    Keys are added to generations, filled one after the other and dropped whole. What is dropped has to be looked up in
+    the store, so `evict` may only be called when the store has every event that was added. It is what holds the
+    number of keys to `limit`, so it is called after every block.
+    """
+
+    __slots__ = ("_generation_of", "_generations", "_limit", "since")
+
+    def __init__(self, since: int, limit: int) -> None:
+        self.since = since
+        self._limit = limit
+        self._generations = [_Generation(since - 1)]
+        self._generation_of: dict[str, _Generation] = {}
+
+    def __len__(self) -> int:
+        """The number of keys held."""
+        return len(self._generation_of)
+
+    def seen(self, key: str) -> bool:
+        """Whether the key is held: never true for one that was not added."""
+        return key in self._generation_of
+
+    def covers(self, oldest: int) -> bool:
+        """Whether every earlier copy of an event that is no older than `oldest` must be held."""
+        return oldest >= self.since
+
+    def add(self, key: str, received_at: int) -> None:
+        """Hold a key. Times may come out of order, also before `since`."""
+        newest = self._generations[-1]
+        generation = self._generation_of.setdefault(key, newest)
+        if received_at > generation.latest:
+            generation.latest = received_at
+        if generation is newest:
+            newest.keys.append(key)
+            if len(newest.keys) * GENERATIONS >= self._limit:
+                self._generations.append(_Generation(self.since - 1))
+
+    def evict(self, before: int) -> None:
+        """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.
+
+        `since` rises past the latest key dropped, and no further.
+        """
+        newest = self._generations[-1]
+        for generation in sorted(self._generations, key=_latest):
+            if generation.latest >= before and len(self) <= self._limit:
+                break
+            self._drop(generation)
+        if newest not in self._generations:
+            self._generations.append(_Generation(self.since - 1))
+
+    def _drop(self, generation: "_Generation") -> None:
+        self._generations.remove(generation)
+        self.since = max(self.since, generation.latest + 1)
+        for key in generation.keys:
+            self._generation_of.pop(key, None)
+
+
+class _Generation:
+    """Keys, and a time that none of them was received after."""
+
+    __slots__ = ("keys", "latest")
+
+    def __init__(self, latest: int) -> None:
+        self.keys: list[str] = []
+        self.latest = latest
+
+
+def event_key(company_id: str, event_id: str) -> str:
+    """The key of a tenant's event. Exact while no companyId contains a NUL."""
+    return f"{company_id}\0{event_id}"
+
+
+def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> int:
+    """The earliest time at which a copy of this event may have been received; 0 where nothing is known about it.
+
+    `timestamp_raw` is what the client sent, 0 where it sent none: then only a UUIDv7 id (RFC 9562) tells when the event
+    was made. A client that says it sent an event from the future has a clock that tells nothing.
+    """
+    minted = _uuid7_time(event_id)
+    if not timestamp_raw:
+        return minted if minted is not None and minted <= received_at else 0
+    if timestamp_raw > received_at:
+        return 0
+    oldest = min(timestamp_raw, timestamp_corrected)
+    return oldest if minted is None else min(oldest, minted)
+
+
+def _uuid7_time(event_id: str) -> int | None:
+    parts = _UUID7.fullmatch(event_id) if event_id[14:15] == "7" else None
+    return parts and int(parts[1] + parts[2], 16)
+
+
+def _latest(generation: _Generation) -> int:
+    return generation.latest

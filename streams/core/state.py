@@ -1,0 +1,32 @@
+"""What a worker remembers of one partition: a copy of what the warehouse has stored, as of `position`."""
+
+from dataclasses import dataclass, field
+
+from schemas.blocks import Partition, RecentState
+from streams.core.recent_ids import RecentIds, event_key
+from streams.core.sessions import Session, Sessions
+
+
+@dataclass(slots=True)
+class PartitionState:
+    """`position` is the first offset that is not stored; `journals` the highest sequence stored of each journal."""
+
+    partition: Partition
+    position: int
+    journals: dict[str, int]
+    ids: RecentIds
+    sessions: Sessions
+    found: set[tuple[str, str]] = field(default_factory=set)
+
+    def load(self, recent: RecentState) -> None:
+        """Take over what was read back."""
+        for company_id, event_id, received_at in recent.ids:
+            self.ids.add(event_key(company_id, event_id), received_at)
+        for span in recent.sessions:
+            self.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
+
+    def evict(self, ids_before: int, sessions_before: int) -> None:
+        """Forget what is old; allowed only when everything up to `position` is stored."""
+        self.ids.evict(ids_before)
+        self.sessions.evict(sessions_before)
+        self.found.clear()

@@ -1,0 +1,84 @@
+"""Whether an event can be stored: a known tenant, a time that is kept, properties as their schema and plan ask."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas.catalog import check_properties, is_first_class
+from schemas.reasons import Reason
+from schemas.records import CollectedEvent, CollectedRecord
+from schemas.stages import DecodedRecord, Rejection, ValidatedEvent
+from schemas.tenants import Tenant
+from streams.core.clock import corrected
+from streams.core.recent_ids import oldest_time
+from streams.core.replay import http_form
+
+_MONTH_MS: Final = 31 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What validation asks: the tenants by companyId, and how long events are kept where a tenant does not say."""
+
+    tenants: Mapping[str, Tenant]
+    retention_months: int
+
+
+def validate(decoded: DecodedRecord, rules: Rules) -> tuple[list[ValidatedEvent], list[Rejection]]:
+    """The record's events that can be stored, and the others with their reasons."""
+    record = decoded.record
+    tenant = rules.tenants.get(record["companyId"])
+    oldest_kept = record["receivedAt"] - _MONTH_MS * ((tenant and tenant.retention_months) or rules.retention_months)
+    events: list[ValidatedEvent] = []
+    rejections: list[Rejection] = []
+    for position, source in enumerate(record["events"]):
+        at = corrected(source["timestamp"], record["receivedAt"], record["sentAt"])
+        fault = _find_fault(record, source, tenant, at, oldest_kept)
+        if fault is None:
+            oldest = oldest_time(source["timestamp"], at, source["eventId"], record["receivedAt"])
+            events.append(ValidatedEvent(source, record, decoded.offset, position, at, oldest, source["properties"]))
+        else:
+            rejections.append(reject_event(decoded.offset, position, record, at, *fault))
+    return events, rejections
+
+
+def _find_fault(
+    record: CollectedRecord, event: CollectedEvent, tenant: Tenant | None, at: int, oldest_kept: int
+) -> tuple[Reason, str, str] | None:
+    if tenant is None:
+        return Reason.UNKNOWN_TENANT, "companyId", f"No tenant {record['companyId']} is in the tenants file."
+    if not (record["anonymousId"] or event["userId"]):
+        return Reason.MISSING_ID, "anonymousId", "The event has neither anonymousId nor userId."
+    if at < oldest_kept:
+        return Reason.TIMESTAMP_OUT_OF_RANGE, "timestamp", "The event is older than the tenant's events are kept."
+    category, action = event["eventCategory"], event["eventAction"]
+    first_class = is_first_class(category, action)
+    plan = tenant.plan if tenant.plan and event["type"] in ("page", "track") else None
+    planned = plan is not None and plan.concerns(category, action)
+    if not (first_class or planned):
+        return None
+    properties: Mapping[str, Any] = json.loads(event["properties"])
+    if first_class and (violation := check_properties(category, action, properties)):
+        return violation.reason, violation.field, violation.message
+    if planned and plan and (broken := plan.check(category, action, properties)):
+        return broken.reason, broken.field, broken.message
+    return None
+
+
+def reject_event(
+    offset: int, position: int, record: CollectedRecord, at: int, reason: Reason, field: str, message: str
+) -> Rejection:
+    """A rejection whose payload can be sent again as it is."""
+    event = record["events"][position]
+    return Rejection(
+        offset=offset,
+        position=position,
+        reason=reason,
+        field=field,
+        message=message,
+        company_id=record["companyId"],
+        event_id=event["eventId"],
+        received_at=record["receivedAt"],
+        payload=http_form(record, event, at),
+    )

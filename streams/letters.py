@@ -1,0 +1,110 @@
+"""Dead letters: sent to their topic by the pipeline, and stored from there where the collector sent them."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from schemas.blocks import BlockRows, Found, StoreUnavailable
+from schemas.codec import Codec, UndecodableRecord
+from schemas.identifiers import record_key
+from schemas.reasons import Reason
+from schemas.records import DeadLetter
+from schemas.stages import LogRecord, Rejection
+from schemas.topics import DEAD_LETTER
+from streams.core.rows import dead_letter
+from streams.core.state import PartitionState
+from streams.core.validate import Rules
+from streams.pipeline import Prepared, Settled, Wanted
+
+
+class LetterLog(Protocol):
+    """Sends dead letters; returns once the log has acknowledged all of them, raises StoreUnavailable if it is away."""
+
+    async def send(self, letters: Sequence[DeadLetter]) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class KafkaLetterLog:
+    """The LetterLog on `events.dead_letter`, acknowledged by all replicas."""
+
+    def __init__(self, codec: Codec, client_options: Mapping[str, Any]) -> None:
+        self._codec = codec
+        self._options = client_options
+        self._producer: AIOKafkaProducer | None = None
+
+    async def send(self, letters: Sequence[DeadLetter]) -> None:
+        """Send all, wait for all."""
+        try:
+            producer = await self._started()
+            acknowledged = [
+                await producer.send(
+                    DEAD_LETTER,
+                    key=record_key(letter["companyId"], letter["key"]).encode(),
+                    value=self._codec.encode_dead_letter(letter),
+                )
+                for letter in letters
+            ]
+            await asyncio.gather(*acknowledged)
+        except KafkaError as error:
+            raise StoreUnavailable(f"The log did not take {len(letters)} dead letters: {error!r}.") from error
+
+    async def _started(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            producer = AIOKafkaProducer(**self._options, acks="all", linger_ms=5, compression_type="lz4")
+            await producer.start()
+            self._producer = producer
+        return self._producer
+
+    async def close(self) -> None:
+        """Flush and disconnect."""
+        if self._producer is not None:
+            await self._producer.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPipeline:
+    """Stores the collector's dead letters; those of streams were stored with the block that they come from."""
+
+    codec: Codec
+
+    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared:  # noqa: ARG002
+        """Decode what was not stored before; a letter that cannot be read is a dead letter itself."""
+        prepared = Prepared(dict(journals), len(records))
+        for record in records:
+            try:
+                letter = self.codec.decode_dead_letter(record.value or b"")
+            except UndecodableRecord as error:
+                prepared.rejections.append(_reject_letter(record, error))
+                continue
+            if letter["source"] == "collector" and not prepared.is_redelivered(letter["journal"], letter["sequence"]):
+                prepared.letters.append(letter)
+                prepared.note_received(letter["receivedAt"])
+        return prepared
+
+    def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted:  # noqa: ARG002
+        """Nothing of the past."""
+        return Wanted()
+
+    def settle(self, prepared: Prepared, state: PartitionState, found: Found, now: int) -> Settled:  # noqa: ARG002
+        """The letters as rows; they count as no events, since nothing of them was accepted."""
+        unreadable = [dead_letter(rejection, state.partition, now) for rejection in prepared.rejections]
+        state.journals.update(prepared.journals)
+        prepared.rejections = []
+        return Settled(BlockRows(dead_letters=[*prepared.letters, *unreadable]), prepared.accounts(0))
+
+
+def _reject_letter(record: LogRecord, error: UndecodableRecord) -> Rejection:
+    return Rejection(
+        offset=record.offset,
+        position=-1,
+        reason=Reason.UNDECODABLE,
+        field="",
+        message=str(error),
+        content_type="avro",
+        payload=record.value or b"",
+    )

@@ -1,0 +1,77 @@
+"""The partitions that this worker owns: one writer each, opened on assignment and closed on revocation."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+from faust.types import TP, EventT
+
+from schemas import metrics
+from schemas.stages import LogRecord
+from streams.writer import PartitionWriter, Pending
+
+log = structlog.get_logger(__name__)
+
+
+class Partitions:
+    """Opens, feeds and closes the writers. `on_failure` is told of an error that ends a writer; the worker stops."""
+
+    def __init__(
+        self, new_writer: Callable[[TP, int], PartitionWriter], on_failure: Callable[[BaseException], None]
+    ) -> None:
+        self._new_writer = new_writer
+        self._on_failure = on_failure
+        self._writers: dict[TP, PartitionWriter] = {}
+        self._running: dict[TP, asyncio.Task[None]] = {}
+
+    @property
+    def owned(self) -> Mapping[TP, PartitionWriter]:
+        """The writers of the partitions owned now."""
+        return self._writers
+
+    async def open(self, assigned: Mapping[TP, int]) -> dict[TP, int]:
+        """Begin anew with these partitions (and how many their topic has): read states back, return the positions."""
+        await self.close(self._writers, finish=False)
+        writers = {tp: self._new_writer(tp, count) for tp, count in assigned.items()}
+        positions = await asyncio.gather(*(writer.open() for writer in writers.values()))
+        self._writers = writers
+        for tp, writer in writers.items():
+            self._running[tp] = asyncio.create_task(writer.run(), name=f"writer {writer.partition}")
+            self._running[tp].add_done_callback(self._note_end)
+        metrics.WORKER_PARTITIONS.set(len(writers))
+        return dict(zip(writers, positions, strict=True))
+
+    async def put(self, event: EventT) -> None:
+        """Hand an event to its partition's writer; one of a revoked partition is dropped, its next owner reads it."""
+        message = event.message
+        writer = self._writers.get(message.tp)
+        if writer is not None:
+            record = LogRecord(message.offset, message.key, message.value)
+            await writer.put(Pending(record, message.timestamp, event.ack))
+
+    async def close(self, partitions: Iterable[TP], *, finish: bool) -> None:
+        """Close the writers of these partitions, at once or after what is pending is written."""
+        closing = [tp for tp in partitions if tp in self._writers]
+        await asyncio.gather(*(self._close_one(tp, finish) for tp in closing))
+        metrics.WORKER_PARTITIONS.set(len(self._writers))
+
+    def measure_lag(self, highwater: Callable[[TP], int | None], now: float) -> None:
+        """Set the lag gauges; `highwater` gives the log's end where it is known, `now` is in seconds."""
+        for tp, writer in self._writers.items():
+            records = max((highwater(tp) or 0) - writer.position, 0)
+            oldest = writer.oldest_pending
+            seconds = 0.0 if oldest is None else max(now - oldest, 0.0)
+            metrics.WORKER_LAG_RECORDS.labels(tp.topic, tp.partition).set(records)
+            metrics.WORKER_LAG_SECONDS.labels(tp.topic, tp.partition).set(seconds)
+
+    async def _close_one(self, tp: TP, finish: bool) -> None:
+        writer = self._writers.pop(tp)
+        running = self._running.pop(tp)
+        await writer.close()
+        await asyncio.gather(running, return_exceptions=True)
+        if finish and not running.cancelled() and running.exception() is None:
+            await writer.write_rest()
+
+    def _note_end(self, running: "asyncio.Task[None]") -> None:
+        if not running.cancelled() and (error := running.exception()) is not None:
+            self._on_failure(error)

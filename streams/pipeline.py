@@ -1,0 +1,257 @@
+"""The pipeline: the ordered list of stages that every event passes.
+
+`prepare` runs the stages that look at the event alone. `wanted` says what of the past the others have to know that is
+not in memory; the shell looks that up. `settle` runs the stages that depend on the past, and is the only one that
+changes the partition's state, so a failure before it changes nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from schemas.blocks import Accounts, BlockRows, Found
+from schemas.codec import Codec, UndecodableRecord
+from schemas.context import CONTEXT_FIELDS
+from schemas.identifiers import record_key
+from schemas.reasons import Reason
+from schemas.records import DeadLetter
+from schemas.stages import (
+    DecodedRecord,
+    EnrichedEvent,
+    IdentifiedEvent,
+    LogRecord,
+    Rejection,
+    SessionizedEvent,
+    ValidatedEvent,
+)
+from streams.core.enrich import UserAgent, enrich
+from streams.core.identity import Link, link_or_alias
+from streams.core.recent_ids import event_key
+from streams.core.redact import RedactionPolicy, redact_properties, redact_text, redact_url
+from streams.core.rows import dead_letter, event_row
+from streams.core.sessions import Session
+from streams.core.state import PartitionState
+from streams.core.validate import Rules, validate
+
+#: The order of the path, and the name of each stage in metrics and docs.
+STAGES: Final = ("validate", "redact", "enrich", "dedupe", "sessionize", "identify", "rows")
+_REDACTED_URLS: Final = ("url", "referrer")
+_REDACTED_TEXTS: Final = ("title", "path", "utmTerm", "utmContent", "utmCampaign")
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The stages with what they are configured by; `parse_user_agent` and `country_of_ip` never raise."""
+
+    codec: Codec
+    policy: RedactionPolicy
+    parse_user_agent: Callable[[str], UserAgent]
+    country_of_ip: Callable[[str], str]
+    gap: int
+
+    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> "Prepared":
+        """Decode the records and run validate, redact and enrich; a record that breaks a stage is rejected whole.
+
+        `journals` is the partition's; records at or below it were stored before and are left out.
+        """
+        prepared = Prepared(dict(journals), len(records))
+        for log_record in records:
+            try:
+                record = self.codec.decode_collected(log_record.value or b"")
+                if prepared.is_redelivered(record["journal"], record["sequence"]):
+                    continue
+                events, rejections = self._run_stateless(DecodedRecord(log_record.offset, record), rules)
+            except Exception as error:  # a poison record must not stop its partition, whatever it breaks
+                prepared.rejections.append(_reject_record(log_record, error))
+                continue
+            prepared.events.extend(events)
+            prepared.rejections.extend(rejections)
+            prepared.note_received(record["receivedAt"])
+        return prepared
+
+    def _run_stateless(self, decoded: DecodedRecord, rules: Rules) -> tuple[list[EnrichedEvent], list[Rejection]]:
+        events, rejections = validate(decoded, rules)
+        contexts = _Contexts(self, decoded.record["context"])
+        return [EnrichedEvent(self._redact(event), contexts.of(event)) for event in events], rejections
+
+    def _redact(self, event: ValidatedEvent) -> ValidatedEvent:
+        properties = redact_properties(event.properties, self.policy)
+        label = event.source["eventLabel"]
+        if label:
+            event.source["eventLabel"] = redact_text(label, self.policy)
+        if properties is event.properties:
+            return event
+        return ValidatedEvent(
+            event.source, event.record, event.offset, event.position, event.timestamp, event.oldest, properties
+        )
+
+    def complete_context(self, context: dict[str, str]) -> tuple[str | bool, ...]:
+        """A context redacted, enriched, and in the order of the columns."""
+        for name in _REDACTED_URLS:
+            if context.get(name):
+                context[name] = redact_url(context[name], self.policy)
+        for name in _REDACTED_TEXTS:
+            if context.get(name):
+                context[name] = redact_text(context[name], self.policy)
+        full = enrich(context, user_agent_parser=self.parse_user_agent, country_of_ip=self.country_of_ip)
+        return (*(full[name] for name in CONTEXT_FIELDS), full["bot"] == "1")
+
+    def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":
+        """What lies further back than the state: ids to look up, and visitors with the times of interest."""
+        wanted = Wanted()
+        for enriched in prepared.events:
+            event = enriched.event
+            if not state.ids.covers(event.oldest):
+                wanted.ids.add((event.record["companyId"], event.source["eventId"]))
+            at = event.timestamp
+            if state.sessions.needs_lookup(at):
+                first, last = wanted.spans.get(key := _visitor(event), (at, at))
+                wanted.spans[key] = (min(first, at), max(last, at))
+        for key, (first, last) in wanted.spans.items():
+            wanted.spans[key] = (first - self.gap, last + self.gap)
+        return wanted
+
+    def settle(self, prepared: "Prepared", state: PartitionState, found: Found, now: int) -> "Settled":
+        """Run dedupe, sessionize, identify and rows, in the order of the log; changes `state` but for its position."""
+        state.found.update(found.ids)
+        for span in found.sessions:
+            state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
+        rows = BlockRows()
+        for enriched in prepared.events:
+            if not _is_duplicate(enriched.event, state):
+                identified = _identify(_sessionize(enriched, state, rows))
+                rows.events.append(event_row(identified, state.partition))
+        rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in prepared.rejections)
+        state.journals.update(prepared.journals)
+        return Settled(rows, prepared.accounts(len(rows.events)))
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A block after the stages that look at the event alone."""
+
+    journals: dict[str, int]
+    records: int
+    redelivered: int = 0
+    events: list[EnrichedEvent] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+    letters: list[DeadLetter] = field(default_factory=list)
+    first_received_at: int = 0
+    last_received_at: int = 0
+
+    def is_redelivered(self, journal: str, sequence: int) -> bool:
+        """Whether the journal sent this record before; journals send in order, so the highest sequence tells."""
+        if not journal:
+            return False
+        if sequence <= self.journals.get(journal, -1):
+            self.redelivered += 1
+            return True
+        self.journals[journal] = sequence
+        return False
+
+    def note_received(self, at: int) -> None:
+        """Keep the first and last time of receipt of the block."""
+        self.first_received_at = min(self.first_received_at or at, at)
+        self.last_received_at = max(self.last_received_at, at)
+
+    def accounts(self, stored: int) -> Accounts:
+        """The block's figures once `stored` of its events have become rows."""
+        return Accounts(
+            records=self.records,
+            redelivered=self.redelivered,
+            stored=stored,
+            duplicate=len(self.events) - stored,
+            dead=len(self.rejections),
+            journals=self.journals,
+            first_received_at=self.first_received_at,
+            last_received_at=self.last_received_at,
+        )
+
+
+@dataclass(slots=True)
+class Wanted:
+    """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time."""
+
+    ids: set[tuple[str, str]] = field(default_factory=set)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A block ready to be written."""
+
+    rows: BlockRows
+    accounts: Accounts
+
+
+class _Contexts:
+    """The complete contexts of one record; nearly always its events share one."""
+
+    def __init__(self, pipeline: Pipeline, shared: dict[str, str]) -> None:
+        self._pipeline = pipeline
+        self._raw = shared
+        self._shared: tuple[str | bool, ...] | None = None
+
+    def of(self, event: ValidatedEvent) -> tuple[str | bool, ...]:
+        """The event's own context."""
+        own = event.source["context"]
+        if own:
+            return self._pipeline.complete_context({**self._raw, **own})
+        if self._shared is None:
+            self._shared = self._pipeline.complete_context(dict(self._raw))
+        return self._shared
+
+
+def _reject_record(log_record: LogRecord, error: Exception) -> Rejection:
+    message = str(error) if isinstance(error, UndecodableRecord) else f"The record broke a stage: {error!r}"
+    return Rejection(
+        offset=log_record.offset,
+        position=-1,
+        reason=Reason.UNDECODABLE,
+        field="",
+        message=message,
+        company_id=(log_record.key or b"").decode(errors="replace").partition(":")[0],
+        content_type="avro",
+        payload=log_record.value or b"",
+    )
+
+
+def _visitor(event: ValidatedEvent) -> str:
+    return record_key(event.record["companyId"], event.record["anonymousId"] or event.source["userId"])
+
+
+def _is_duplicate(event: ValidatedEvent, state: PartitionState) -> bool:
+    company_id, event_id = event.record["companyId"], event.source["eventId"]
+    key = event_key(company_id, event_id)
+    if state.ids.seen(key) or (company_id, event_id) in state.found:
+        return True
+    state.ids.add(key, event.record["receivedAt"])
+    return False
+
+
+def _sessionize(enriched: EnrichedEvent, state: PartitionState, rows: BlockRows) -> SessionizedEvent:
+    event = enriched.event
+    visitor = _visitor(event)
+    placement = state.sessions.put(visitor, event.timestamp)
+    if placement.overrides:
+        starts = {session.session_id: session.start for session in state.sessions.of(visitor)}
+        visitor_id = event.record["anonymousId"] or event.source["userId"]
+        rows.overrides.extend(
+            (event.record["companyId"], visitor_id, later, starts[target], target)
+            for later, target in placement.overrides
+        )
+    return SessionizedEvent(enriched, placement.session_id)
+
+
+def _identify(sessionized: SessionizedEvent) -> IdentifiedEvent:
+    event = sessionized.event.event
+    source = event.source
+    if source["type"] not in ("identify", "alias"):
+        return IdentifiedEvent(sessionized, "")
+    said = link_or_alias(
+        source["type"], event.record["anonymousId"], source["userId"], source["previousId"], event.timestamp
+    )
+    return IdentifiedEvent(sessionized, "" if said is None else "link" if isinstance(said, Link) else "alias")

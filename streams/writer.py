@@ -1,0 +1,277 @@
+"""Writes one partition's records as blocks: claim, settle, dead letters, write, ledger, acknowledge.
+
+What a failure at each step leaves behind, and why it is harmless:
+- before the claim, or after it: the next owner asks for the same start, gets the same end, and writes that block;
+- while writing: each insert has a token, so the repetition stores what is missing and nothing twice;
+- after the ledger's row, before the acknowledgement: the next owner starts where the ledger ends.
+While the warehouse is away the partition waits and repeats; only a bug ends the writer, and with it the worker.
+"""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeVar
+
+import structlog
+
+from schemas import metrics
+from schemas.blocks import Block, BlockStore, Claim, Found, Partition, StateStore, StoreUnavailable
+from schemas.stages import LogRecord
+from streams.core.recent_ids import RecentIds
+from streams.core.sessions import Sessions
+from streams.core.state import PartitionState
+from streams.core.validate import Rules
+from streams.letters import LetterLog
+from streams.pipeline import Prepared, Settled, Wanted
+
+log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+_RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class BlockPipeline(Protocol):
+    """What a topic's records become; see `streams.pipeline.Pipeline` for what each method may do."""
+
+    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared: ...
+
+    def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted: ...
+
+    def settle(self, prepared: Prepared, state: PartitionState, found: Found, now: int) -> Settled: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How much of the past a partition keeps in memory; times in ms."""
+
+    ids: int
+    id_limit: int
+    sessions: int
+    gap: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a writer works with. `clock` gives ms since the epoch; the stores are this writer's alone."""
+
+    blocks: BlockStore
+    states: StateStore
+    letters: LetterLog
+    pipeline: BlockPipeline
+    rules: Callable[[], Rules]
+    clock: Callable[[], int]
+    worker: str
+    memory: Memory
+    linger: float
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A record that is not stored yet, when the log took it (s), and how to acknowledge it."""
+
+    record: LogRecord
+    logged_at: float
+    acknowledge: Callable[[], object]
+
+
+class PartitionWriter:
+    """Owns one partition from assignment to revocation.
+
+    `open` reads the state back and returns the offset to start from; `put` takes the next record and waits while too
+    much is pending; `run` writes blocks until `close`, which lets the block under way finish or, while the warehouse is
+    away, gives it up.
+    """
+
+    def __init__(self, partition: Partition, partitions: int, parts: Parts, remembers: bool) -> None:
+        self.partition = partition
+        self._partitions = partitions
+        self._parts = parts
+        self._remembers = remembers
+        self._state: PartitionState | None = None
+        self._pending: list[Pending] = []
+        self._bytes = 0
+        self._wanted_end = 0
+        self._changed = asyncio.Event()
+        self._closing = asyncio.Event()
+
+    @property
+    def position(self) -> int:
+        """The first offset that is not stored."""
+        return self._opened.position
+
+    @property
+    def oldest_pending(self) -> float | None:
+        """When the log took the oldest record that is not stored (s), None when all is stored."""
+        return self._pending[0].logged_at if self._pending else None
+
+    @property
+    def _opened(self) -> PartitionState:
+        assert self._state is not None, "open() comes first"
+        return self._state
+
+    async def open(self) -> int:
+        """Read the state back as of the ledger's end."""
+        partition, memory, states = self.partition, self._parts.memory, self._parts.states
+        position, journals = await self._repeated(lambda: states.position(partition))
+        now = self._parts.clock()
+        ids, sessions = RecentIds(now - memory.ids, memory.id_limit), Sessions(memory.gap, now - memory.sessions)
+        state = PartitionState(partition, position, dict(journals), ids, sessions)
+        if self._remembers:
+            since = min(ids.since, sessions.since)
+            recent = await self._repeated(lambda: states.recent(partition, self._partitions, position, since))
+            ids.since = max(ids.since, recent.ids_since)
+            await asyncio.to_thread(state.load, recent)
+        self._state = state
+        log.info("partition_opened", partition=str(partition), position=position, ids=len(ids), sessions=len(sessions))
+        return position
+
+    async def put(self, pending: Pending) -> None:
+        """Take the next record; a record that the ledger has is acknowledged at once."""
+        while self._bytes >= 2 * self._parts.max_bytes and not self._wanted_end and not self._closing.is_set():
+            await asyncio.sleep(0.01)
+        if pending.record.offset < self.position:
+            pending.acknowledge()
+            return
+        self._pending.append(pending)
+        self._bytes += len(pending.record.value or b"")
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Write blocks as they fall due until closed."""
+        while await self._due():
+            try:
+                await self._write_block()
+            except _Closed:
+                return
+
+    async def close(self) -> None:
+        """Let `run` end after the block under way."""
+        self._closing.set()
+        self._changed.set()
+
+    async def write_rest(self) -> None:
+        """Once `run` has ended: write what is pending, unless the warehouse is away."""
+        with contextlib.suppress(_Closed):
+            await self._write_block()
+
+    async def _due(self) -> bool:
+        """Wait until a block should be written; False when closed."""
+        while not self._closing.is_set():
+            self._changed.clear()
+            if self._wanted_end:
+                full = bool(self._pending) and self._pending[-1].record.offset + 1 >= self._wanted_end
+            else:
+                full = self._bytes >= self._parts.max_bytes
+            if full:
+                return True
+            if self._pending and not self._wanted_end:
+                return not await _is_set(self._closing, self._parts.linger)
+            await self._changed.wait()
+        return False
+
+    async def _write_block(self) -> None:
+        state, parts = self._opened, self._parts
+        self._drop_stored()
+        if not self._pending:
+            return
+        wanted = Block(self.partition, state.position, self._pending[-1].record.offset + 1)
+        claim = await self._repeated(lambda: parts.blocks.claim(wanted, parts.worker))
+        if not self._is_ready(claim, wanted):
+            if claim.stored_end > wanted.start:
+                log.warning("block_stored_elsewhere", partition=str(self.partition), start=wanted.start)
+                await self.open()
+            return
+        self._wanted_end = 0
+        block = Block(self.partition, wanted.start, claim.end)
+        taken = [pending for pending in self._pending if pending.record.offset < block.end]
+        settled = await self._settle([pending.record for pending in taken])
+        await self._store(block, settled)
+        self._advance(block, taken, settled)
+
+    def _is_ready(self, claim: Claim, wanted: Block) -> bool:
+        """Whether the claimed block can be written now: it is ours to write, and all its records are here."""
+        if claim.stored_end > wanted.start:
+            return False
+        if claim.end > wanted.end:
+            self._wanted_end = claim.end
+            return False
+        return True
+
+    async def _settle(self, records: list[LogRecord]) -> Settled:
+        state, parts = self._opened, self._parts
+        rules = parts.rules()
+        prepared = await asyncio.to_thread(parts.pipeline.prepare, records, state.journals, rules)
+        wanted = await asyncio.to_thread(parts.pipeline.wanted, prepared, state)
+        found = Found()
+        if wanted:
+            metrics.WORKER_LOOKUPS.inc(len(wanted.ids) + len(wanted.spans))
+            found = await self._repeated(
+                lambda: parts.states.lookup(self.partition, state.position, wanted.ids, wanted.spans)
+            )
+        return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
+
+    async def _store(self, block: Block, settled: Settled) -> None:
+        parts = self._parts
+        letters = [letter for letter in settled.rows.dead_letters if letter["source"] == "streams"]
+        if letters:
+            await self._repeated_async(lambda: parts.letters.send(letters))
+        await self._repeated(lambda: parts.blocks.write(block, settled.rows))
+        await self._repeated(lambda: parts.blocks.finish(block, settled.accounts, parts.worker))
+
+    def _advance(self, block: Block, taken: list[Pending], settled: Settled) -> None:
+        state, memory, now = self._opened, self._parts.memory, self._parts.clock()
+        state.position = block.end
+        self._drop_stored()
+        state.evict(now - memory.ids, now - memory.sessions)
+        accounts = settled.accounts
+        for outcome in ("stored", "duplicate", "dead"):
+            metrics.WORKER_EVENTS.labels(outcome).inc(getattr(accounts, outcome))
+        metrics.WORKER_RECORDS.inc(len(taken))
+        metrics.WORKER_BLOCK_ROWS.observe(accounts.stored)
+        for letter in settled.rows.dead_letters:
+            metrics.WORKER_DEAD_LETTERS.labels(letter["reason"]).inc()
+        if accounts.last_received_at:
+            metrics.WORKER_FRESHNESS.observe((now - accounts.first_received_at) / 1000)
+            metrics.WORKER_FRESHNESS.observe((now - accounts.last_received_at) / 1000)
+
+    def _drop_stored(self) -> None:
+        """Acknowledge, in the order of the log, what the ledger has."""
+        kept: list[Pending] = []
+        for pending in self._pending:
+            if pending.record.offset < self.position:
+                pending.acknowledge()
+                self._bytes -= len(pending.record.value or b"")
+            else:
+                kept.append(pending)
+        self._pending = kept
+
+    async def _repeated(self, call: Callable[[], _T]) -> _T:
+        """The call's answer, repeated while the warehouse is away; raises _Closed when closed meanwhile."""
+        return await self._repeated_async(lambda: asyncio.to_thread(call))
+
+    async def _repeated_async(self, call: Callable[[], Awaitable[_T]]) -> _T:
+        for attempt in itertools.count():
+            try:
+                return await call()
+            except StoreUnavailable as error:
+                wait = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
+                log.warning("partition_waits", partition=str(self.partition), error=str(error), seconds=wait)
+                metrics.WORKER_RETRIES.inc()
+                if await _is_set(self._closing, wait):
+                    raise _Closed from error
+        raise AssertionError("unreachable")
+
+
+class _Closed(Exception):
+    """The writer was closed while it waited for the warehouse."""
+
+
+async def _is_set(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for the event for at most so long."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return False
+    return True

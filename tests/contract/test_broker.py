@@ -1,0 +1,255 @@
+"""What Headrace relies on in its embedded broker, and in how topics come to exist."""
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import OutOfOrderSequenceNumber, UnknownTopicOrPartitionError
+
+from headrace.embedded.broker import (
+    HOST,
+    BrokerMissing,
+    BrokerNotReady,
+    EmbeddedBroker,
+    find_binary,
+    read_log_id,
+)
+from schemas.topics import COLLECTED, DEAD_LETTER, PARTITIONS, SPECS, TopicError, ensure_topics
+
+READY_SECONDS = 20.0
+Process = asyncio.subprocess.Process
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> EmbeddedBroker:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return EmbeddedBroker(tmp_path / "broker", probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def running(embedded: EmbeddedBroker, log_id: uuid.UUID | None = None) -> AsyncIterator[Process]:
+    """A new log, ready; killed at the end."""
+    embedded.prepare(log_id or uuid.uuid4())
+    quiet = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*embedded.command(), stdout=quiet, stderr=quiet)
+    try:
+        await embedded.wait_ready(READY_SECONDS)
+        yield process
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@asynccontextmanager
+async def producer(embedded: EmbeddedBroker) -> AsyncIterator[AIOKafkaProducer]:
+    client = AIOKafkaProducer(
+        bootstrap_servers=embedded.address, acks="all", enable_idempotence=True, compression_type="lz4", linger_ms=5
+    )
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+@asynccontextmanager
+async def consumer(embedded: EmbeddedBroker, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
+    client = AIOKafkaConsumer(bootstrap_servers=embedded.address, group_id=group, enable_auto_commit=False)
+    await client.start()
+    try:
+        yield client
+    finally:
+        await client.stop()
+
+
+async def eventually(is_so: Callable[[], Awaitable[bool]]) -> bool:
+    for _ in range(300):
+        if await is_so():
+            return True
+        await asyncio.sleep(0.1)
+    return False
+
+
+async def held(client: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    """Records of a partition that the log still has."""
+    first, end = await client.beginning_offsets([partition]), await client.end_offsets([partition])
+    return int(end[partition] - first[partition])
+
+
+async def test_it_listens_on_the_loopback_only_and_nowhere_but_its_port_and_its_control(
+    embedded: EmbeddedBroker,
+) -> None:
+    async with running(embedded) as process:
+        listening = [c.laddr for c in psutil.Process(process.pid).net_connections() if c.status == psutil.CONN_LISTEN]
+    assert {at.ip for at in listening} == {HOST}
+    assert embedded.address in {f"{at.ip}:{at.port}" for at in listening}
+    assert len(listening) == 2
+
+
+async def test_the_control_token_is_for_the_owner_only(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    async with running(embedded):
+        assert (tmp_path / "broker").stat().st_mode & 0o077 == 0
+
+
+async def test_the_broker_itself_tells_which_log_it_holds(embedded: EmbeddedBroker) -> None:
+    log_id = uuid.uuid4()
+    async with running(embedded, log_id):
+        assert await read_log_id(embedded.address) == str(log_id)
+        assert await asyncio.to_thread(embedded.is_ready)
+
+
+async def test_another_log_on_the_port_is_not_taken_for_the_prepared_one(
+    embedded: EmbeddedBroker, tmp_path: Path
+) -> None:
+    async with running(embedded):
+        other = EmbeddedBroker(tmp_path / "other", int(embedded.address.rpartition(":")[2]))
+        other.prepare(uuid.uuid4())
+        with pytest.raises(BrokerNotReady, match=f"did not serve log .* at {embedded.address} within"):
+            await other.wait_ready(0.5)
+
+
+async def test_a_broker_that_does_not_run_is_not_ready(embedded: EmbeddedBroker) -> None:
+    embedded.prepare(uuid.uuid4())
+    assert not await asyncio.to_thread(embedded.is_ready)
+
+
+async def test_what_an_idempotent_lz4_producer_sent_is_read_back_in_order(embedded: EmbeddedBroker) -> None:
+    async with running(embedded):
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        at = TopicPartition(COLLECTED, 2)
+        async with producer(embedded) as sender:
+            sent = [await sender.send(COLLECTED, str(n).encode(), partition=2) for n in range(5_000)]
+            offsets = [(await one).offset for one in sent]
+        assert offsets == list(range(5_000))
+        async with consumer(embedded) as reader:
+            reader.assign([at])
+            await reader.seek_to_beginning(at)
+            values = [int((await reader.getone(at)).value) for _ in range(5_000)]
+            assert await reader.end_offsets([at]) == {at: 5_000}
+        assert values == list(range(5_000))
+
+
+async def test_a_broker_that_was_killed_comes_back_as_an_empty_log_with_another_identity(
+    embedded: EmbeddedBroker,
+) -> None:
+    async with running(embedded):
+        before = await read_log_id(embedded.address)
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        async with producer(embedded) as sender:
+            await sender.send_and_wait(COLLECTED, b"event", partition=0)
+        await asyncio.sleep(1.5)  # its snapshot is on disk by now
+    async with running(embedded):
+        assert await read_log_id(embedded.address) != before
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        async with consumer(embedded) as reader:
+            assert await held(reader, TopicPartition(COLLECTED, 0)) == 0
+
+
+async def test_an_idempotent_producer_of_the_previous_log_is_refused(embedded: EmbeddedBroker) -> None:
+    async with running(embedded):
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        async with producer(embedded) as of_the_previous_log:
+            await of_the_previous_log.send_and_wait(COLLECTED, b"event", partition=0)
+            async with _killed_and_running_again(embedded):
+                with pytest.raises(OutOfOrderSequenceNumber):
+                    await of_the_previous_log.send_and_wait(COLLECTED, b"event", partition=0)
+
+
+@asynccontextmanager
+async def _killed_and_running_again(embedded: EmbeddedBroker) -> AsyncIterator[None]:
+    for process in psutil.Process(os.getpid()).children():
+        if embedded.address.rpartition(":")[2] in process.cmdline():
+            process.kill()
+            await asyncio.to_thread(process.wait)
+    async with running(embedded):
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        yield
+
+
+async def test_asking_for_a_topic_does_not_create_it(embedded: EmbeddedBroker) -> None:
+    async with running(embedded):
+        admin = AIOKafkaAdminClient(bootstrap_servers=embedded.address)
+        await admin.start()
+        (answer,) = await admin.describe_topics([COLLECTED])
+        await admin.close()
+    assert answer["error_code"] == UnknownTopicOrPartitionError.errno
+
+
+async def test_topics_are_created_once_and_an_existing_one_is_left_as_it_is(embedded: EmbeddedBroker) -> None:
+    async with running(embedded):
+        both = ensure_topics(embedded.address, {COLLECTED: 6}, {}, READY_SECONDS)
+        assert await asyncio.gather(both, ensure_topics(embedded.address, {COLLECTED: 6}, {}, READY_SECONDS)) == [
+            {COLLECTED: 6},
+            {COLLECTED: 6},
+        ]
+        found = await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+    assert found == {COLLECTED: 6, DEAD_LETTER: PARTITIONS}
+
+
+async def test_the_address_given_wins_over_the_one_in_the_client_options(embedded: EmbeddedBroker) -> None:
+    options = {"bootstrap_servers": "127.0.0.1:1", "security_protocol": "PLAINTEXT"}
+    async with running(embedded):
+        assert await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS, client_options=options) == SPECS
+
+
+async def test_a_refused_topic_is_named_in_a_sentence(embedded: EmbeddedBroker) -> None:
+    async with running(embedded):
+        with pytest.raises(TopicError, match=r"The broker refused the topic no spaces: .*\."):
+            await ensure_topics(embedded.address, {"no spaces": 1}, {}, READY_SECONDS)
+
+
+async def test_topics_of_a_broker_that_is_away_are_an_error_that_names_the_address(embedded: EmbeddedBroker) -> None:
+    with pytest.raises(TopicError, match=f"could not be created at {embedded.address}"):
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+
+
+async def test_records_that_the_group_has_committed_are_freed_and_later_ones_kept(embedded: EmbeddedBroker) -> None:
+    at = TopicPartition(COLLECTED, 1)
+    async with running(embedded) as process:
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        assert await embedded.drop_committed("workers") == {}
+        memory = psutil.Process(process.pid).memory_info
+        empty = memory().rss
+        async with producer(embedded) as sender, consumer(embedded, "workers") as reader:
+            for _ in range(40):
+                await sender.send_and_wait(COLLECTED, os.urandom(1_000_000), partition=1)
+            full = memory().rss
+            reader.assign([at])
+            await reader.commit({at: 39})
+            assert await embedded.drop_committed("workers") == {at: 39}
+            assert await held(reader, at) == 1
+
+            async def is_freed() -> bool:
+                return memory().rss < empty + (full - empty) / 2
+
+            assert await eventually(is_freed)
+
+
+async def test_retention_bounds_what_nobody_commits(embedded: EmbeddedBroker) -> None:
+    at = TopicPartition(COLLECTED, 1)
+    async with running(embedded):
+        config = {"retention.bytes": "3000000", "segment.bytes": "1000000"}
+        await ensure_topics(embedded.address, SPECS, config, READY_SECONDS)
+        async with producer(embedded) as sender, consumer(embedded) as reader:
+            for _ in range(20):
+                await sender.send_and_wait(COLLECTED, os.urandom(500_000), partition=1)
+
+            async def is_bounded() -> bool:
+                return await held(reader, at) <= 8
+
+            assert await eventually(is_bounded)
+            assert await reader.end_offsets([at]) == {at: 20}
+
+
+def test_a_missing_broker_says_what_to_install() -> None:
+    with pytest.raises(BrokerMissing, match=r"not installed: .* absent_package; install noida-db==0\.2\.3"):
+        find_binary("absent_package")

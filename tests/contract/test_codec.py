@@ -1,0 +1,224 @@
+import json
+import tracemalloc
+import typing
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, Literal, cast, get_type_hints
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import FILE_IDS, Codec, UndecodableRecord, schema_text, versions
+from schemas.context import CONTEXT_FIELDS
+from schemas.records import CollectedEvent, CollectedRecord, DeadLetter
+from schemas.topics import COLLECTED, DEAD_LETTER
+from tests.avro_values import values_of
+
+CODEC = Codec()
+NEWEST: Mapping[str, Any] = {
+    topic: json.loads(schema_text(topic, versions(topic)[-1])) for topic in (COLLECTED, DEAD_LETTER)
+}
+RECORDS = cast("st.SearchStrategy[CollectedRecord]", values_of(NEWEST[COLLECTED]))
+LETTERS = cast("st.SearchStrategy[DeadLetter]", values_of(NEWEST[DEAD_LETTER]))
+PYTHON_TYPES = {
+    "null": type(None),
+    "string": str,
+    "int": int,
+    "long": int,
+    "double": float,
+    "boolean": bool,
+    "bytes": bytes,
+}
+
+
+def type_of(avro: Any) -> Any:
+    """The annotation that a TypedDict has to have for an Avro type; records by their name."""
+    if isinstance(avro, list):
+        return frozenset(type_of(branch) for branch in avro)
+    kind = avro["type"] if isinstance(avro, dict) else avro
+    match kind:
+        case "record":
+            return avro["name"]
+        case "enum":
+            return Literal[tuple(avro["symbols"])]
+        case "array":
+            return (list, type_of(avro["items"]))
+        case "map":
+            return (dict, str, type_of(avro["values"]))
+        case _:
+            return PYTHON_TYPES[kind]
+
+
+def form_of(annotation: Any) -> Any:
+    """A TypedDict's annotation in the form that `type_of` gives."""
+    if isinstance(annotation, UnionType):
+        return frozenset(form_of(branch) for branch in annotation.__args__)
+    if typing.is_typeddict(annotation):
+        return annotation.__name__
+    if typing.get_origin(annotation) in (list, dict):
+        return (typing.get_origin(annotation), *map(form_of, typing.get_args(annotation)))
+    return annotation
+
+
+def fields_of(schema: Any) -> dict[str, Any]:
+    return {field["name"]: field["type"] for field in schema["fields"]}
+
+
+@pytest.mark.parametrize(
+    ("typed_dict", "schema"),
+    [
+        (CollectedRecord, NEWEST[COLLECTED]),
+        (CollectedEvent, fields_of(NEWEST[COLLECTED])["events"]["items"]),
+        (DeadLetter, NEWEST[DEAD_LETTER]),
+    ],
+    ids=["CollectedRecord", "CollectedEvent", "DeadLetter"],
+)
+def test_a_typed_dict_has_the_fields_of_its_avro_file_in_order(typed_dict: type, schema: Any) -> None:
+    expected = {name: type_of(avro) for name, avro in fields_of(schema).items()}
+    if "Context" in expected.values():  # a record in Avro, where it costs less; a dict in Python
+        expected["context"] = (dict, str, str)
+    actual = {name: form_of(annotation) for name, annotation in get_type_hints(typed_dict).items()}
+    assert list(actual.items()) == list(expected.items())
+
+
+def test_the_avro_context_has_the_context_fields_in_order() -> None:
+    context = fields_of(NEWEST[COLLECTED])["context"]
+    assert fields_of(context) == dict.fromkeys(CONTEXT_FIELDS, "string")
+    assert list(fields_of(context)) == list(CONTEXT_FIELDS)
+    assert {field["default"] for field in context["fields"]} == {""}
+
+
+@settings(deadline=None)
+@given(RECORDS)
+def test_a_collected_record_comes_back_as_it_was(record: CollectedRecord) -> None:
+    assert CODEC.decode_collected(CODEC.encode_collected(record)) == record
+
+
+@settings(deadline=None)
+@given(LETTERS)
+def test_a_dead_letter_comes_back_as_it_was(letter: DeadLetter) -> None:
+    assert CODEC.decode_dead_letter(CODEC.encode_dead_letter(letter)) == letter
+
+
+def test_times_are_milliseconds_on_both_sides() -> None:
+    record = CODEC.decode_collected(CODEC.encode_collected({**RECORD, "receivedAt": 1_795_510_800_123}))
+    assert record["receivedAt"] == 1_795_510_800_123
+    assert type(record["receivedAt"]) is int
+
+
+def test_a_record_begins_with_zero_and_its_schemas_id() -> None:
+    assert CODEC.encode_collected(RECORD)[:5] == b"\x00" + FILE_IDS[COLLECTED, 1].to_bytes(4, "big")
+    registered = Codec({(COLLECTED, 1): 70_000, (DEAD_LETTER, 1): 3})
+    data = registered.encode_collected(RECORD)
+    assert data[:5] == b"\x00\x00\x01\x11\x70"
+    assert registered.decode_collected(data) == RECORD
+
+
+RECORD: CollectedRecord = {
+    "companyId": "acme",
+    "anonymousId": "a-1",
+    "receivedAt": 1,
+    "sentAt": None,
+    "journal": "",
+    "sequence": 0,
+    "context": dict.fromkeys(CONTEXT_FIELDS, ""),
+    "events": [
+        {
+            "eventId": "e-1",
+            "timestamp": 1,
+            "type": "track",
+            "userId": "",
+            "previousId": "",
+            "eventCategory": "feature",
+            "eventAction": "use",
+            "eventLabel": "",
+            "value": None,
+            "properties": "{}",
+            "context": {},
+        }
+    ],
+}
+WHOLE = CODEC.encode_collected(RECORD)
+HEADER = WHOLE[:5]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "does not begin with the Confluent header"),
+        (b"\x00\x00\x00", "does not begin with the Confluent header"),
+        (b'{"companyId": "acme"}', "does not begin with the Confluent header"),
+        (b"\x00\x00\x00\x00\x63" + WHOLE[5:], "names schema id 99"),
+        (b"\x00" + FILE_IDS[DEAD_LETTER, 1].to_bytes(4, "big") + WHOLE[5:], "which is not one of events.collected"),
+        (WHOLE + b"\x00", "has 1 bytes after its end"),
+        (HEADER + b"\x02\xff", "does not fit events.collected version 1"),
+    ],
+)
+def test_what_is_no_record_is_undecodable_with_a_sentence(data: bytes, message: str) -> None:
+    with pytest.raises(UndecodableRecord, match=message):
+        CODEC.decode_collected(data)
+
+
+def test_every_truncation_is_undecodable() -> None:
+    for length in range(len(WHOLE)):
+        with pytest.raises(UndecodableRecord):
+            CODEC.decode_collected(WHOLE[:length])
+
+
+def zigzag(number: int) -> bytes:
+    """An Avro long, of any 64 bits."""
+    bits = (number << 1 ^ number >> 63) & (1 << 64) - 1
+    out = bytearray()
+    while bits > 0x7F:
+        out.append(bits & 0x7F | 0x80)
+        bits >>= 7
+    return bytes([*out, bits])
+
+
+HUGE = [2**31, 2**40, 2**62, 2**63 - 1, -1, -2, -(2**31), -(2**63)]
+
+
+@pytest.mark.parametrize("number", HUGE)
+def test_a_length_or_count_beyond_the_data_is_undecodable_and_costs_no_memory(number: int) -> None:
+    before_events = CODEC.encode_collected({**RECORD, "events": []})[:-1]
+    bodies = [HEADER + zigzag(number) + b"abc", before_events + zigzag(number) + zigzag(3) + b"abc"]
+    tracemalloc.start()
+    try:
+        for body in bodies:
+            with pytest.raises(UndecodableRecord):
+                CODEC.decode_collected(body)
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_number_that_never_ends_is_undecodable() -> None:
+    with pytest.raises(UndecodableRecord):
+        CODEC.decode_collected(HEADER + b"\x02a\x02b" + b"\xff" * 100_000)
+
+
+def decode_or_refuse(data: bytes) -> None:
+    """Bytes are a record that can be encoded again, or undecodable; anything else that is raised fails the test."""
+    try:
+        record = CODEC.decode_collected(data)
+    except UndecodableRecord:
+        return
+    CODEC.encode_collected(record)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+@example(b"\x00" * 200)
+def test_garbage_is_undecodable_and_nothing_else(garbage: bytes) -> None:
+    decode_or_refuse(garbage)
+    decode_or_refuse(HEADER + garbage)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(5, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=5))
+def test_a_damaged_record_is_undecodable_and_nothing_else(damages: list[tuple[int, int]]) -> None:
+    damaged = bytearray(WHOLE)
+    for place, byte in damages:
+        damaged[place] = byte
+    decode_or_refuse(bytes(damaged))

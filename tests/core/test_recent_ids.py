@@ -1,0 +1,136 @@
+"""A second copy is never taken for a first, nor a first for a second, as far back as `since` says."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.core.recent_ids import RecentIds, event_key, oldest_time
+
+unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+
+KEYS = [f"acme\0{number}" for number in range(40)]
+START = 1000
+NOW = 1_764_100_000_000
+V7 = "019ab6f0-0800-7abc-8def-0123456789ab"
+V7_TIME = 0x019AB6F00800
+
+# A step is (key number, delay of its receipt, evict after it?, how far back to keep); each step is a tick of the clock.
+steps_of = st.lists(
+    st.tuples(st.integers(0, 29), st.integers(-6, 6), st.booleans(), st.integers(0, 40)),
+    max_size=60,
+)
+
+
+def run(ids: RecentIds, steps: list[tuple[int, int, bool, int]]) -> Iterator[dict[str, int]]:
+    """Take the steps; after each, the latest time at which every key so far was added."""
+    added: dict[str, int] = {}
+    for tick, (number, jitter, evicts, window) in enumerate(steps):
+        key, received_at = KEYS[number], START + tick + jitter
+        ids.add(key, received_at)
+        added[key] = max(received_at, added.get(key, received_at))
+        if evicts:
+            ids.evict(START + tick - window)
+        yield added
+
+
+@unhurried
+@given(steps_of, st.integers(0, 40))
+def test_a_key_added_at_or_after_since_is_never_new(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
+    ids = RecentIds(START - 10, limit)
+    for added in run(ids, steps):
+        assert [key for key, at in added.items() if ids.covers(at) and not ids.seen(key)] == []
+
+
+@unhurried
+@given(steps_of, st.integers(0, 40))
+def test_a_key_never_added_is_never_seen(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
+    ids = RecentIds(START - 10, limit)
+    for added in run(ids, steps):
+        assert [key for key in KEYS if key not in added and ids.seen(key)] == []
+
+
+@unhurried
+@given(steps_of, st.integers(0, 40))
+def test_no_key_is_lost_between_evictions(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
+    ids = RecentIds(START - 10, limit)
+    for added in run(ids, [(number, jitter, False, 0) for number, jitter, _, _ in steps]):
+        assert all(ids.seen(key) for key in added)
+
+
+@unhurried
+@given(steps_of)
+def test_since_rises_to_what_eviction_asks_and_no_further(steps: list[tuple[int, int, bool, int]]) -> None:
+    ids, asked, last = RecentIds(START - 10, 1000), START - 10, START - 10
+    for tick, _ in enumerate(run(ids, steps)):
+        _, _, evicts, window = steps[tick]
+        asked = max(asked, START + tick - window) if evicts else asked
+        assert last <= ids.since <= asked
+        last = ids.since
+
+
+@unhurried
+@given(steps_of, st.integers(0, 40))
+def test_an_eviction_leaves_no_more_than_the_limit(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
+    ids = RecentIds(START - 10, limit)
+    for tick, _ in enumerate(run(ids, steps)):
+        if steps[tick][2]:
+            assert len(ids) <= limit
+
+
+def test_dropping_by_the_limit_takes_the_oldest_share_and_keeps_the_rest() -> None:
+    ids = RecentIds(START, limit=80)
+    for number in range(81):
+        ids.add(str(number), START + number)
+    ids.evict(START)
+    assert (len(ids), ids.since) == (71, START + 10)
+    assert not ids.seen("9")
+    assert ids.seen("10")
+    assert ids.covers(START + 10)
+    assert not ids.covers(START + 9)
+
+
+def test_a_collector_whose_clock_is_ahead_does_not_end_the_memory_of_the_others() -> None:
+    ids = RecentIds(START, limit=80)
+    ids.add("ahead", START + 1_000_000)
+    for number in range(100):
+        ids.add(str(number), START + number)
+        ids.evict(START)
+    assert ids.since < START + 100
+
+
+def test_eviction_of_everything_leaves_a_working_memory() -> None:
+    ids = RecentIds(START, limit=80)
+    ids.add("a", START + 5)
+    ids.evict(START + 50)
+    assert (len(ids), ids.since, ids.seen("a")) == (0, START + 6, False)
+    ids.add("a", START + 60)
+    assert ids.seen("a")
+
+
+def test_the_same_event_id_of_two_tenants_is_two_events() -> None:
+    assert event_key("acme", "1") != event_key("globex", "1")
+
+
+@pytest.mark.parametrize(
+    ("raw", "corrected", "event_id", "oldest"),
+    [
+        (NOW - 5, NOW - 9, "order-1", NOW - 9),
+        (NOW - 9, NOW - 5, "order-1", NOW - 9),
+        (NOW, NOW, "order-1", NOW),
+        (NOW + 1, NOW - 5, "order-1", 0),
+        (NOW - 5, NOW - 9, V7, V7_TIME),
+        (NOW - 5, NOW - 9, V7.upper(), V7_TIME),
+        (V7_TIME - 3, V7_TIME - 2, V7, V7_TIME - 3),
+        (NOW - 5, NOW - 5, V7.replace("-7", "-4"), NOW - 5),
+        (NOW - 5, NOW - 5, V7.replace("-8", "-c"), NOW - 5),
+        (NOW - 5, NOW - 5, V7 + "0", NOW - 5),
+        (NOW - 5, NOW - 5, V7.replace("019a", "01_a"), NOW - 5),
+        (0, NOW, "order-1", 0),
+        (0, NOW, V7, V7_TIME),
+        (0, NOW, "0fffffff-ffff-7abc-8def-0123456789ab", 0),
+    ],
+)
+def test_the_oldest_time_trusts_no_clock_that_is_ahead(raw: int, corrected: int, event_id: str, oldest: int) -> None:
+    assert oldest_time(raw, corrected, event_id, received_at=NOW) == oldest

@@ -1,0 +1,309 @@
+"""A partition's writer over the warehouse in memory: crashes at every step, redelivery, late events."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.blocks import Accounts, Block, BlockRows, Claim, Partition, StoreUnavailable
+from schemas.codec import Codec
+from schemas.context import CONTEXT_FIELDS
+from schemas.records import CollectedEvent, CollectedRecord, DeadLetter
+from schemas.stages import LogRecord
+from schemas.tenants import Tenant
+from streams.core.enrich import UserAgent
+from streams.core.redact import DEFAULT_POLICY
+from streams.core.sessions import recompute
+from streams.core.validate import Rules
+from streams.pipeline import Pipeline
+from streams.writer import Memory, PartitionWriter, Parts, Pending
+from warehouse.memory import MemoryWarehouse
+
+MINUTE = 60_000
+GAP = 30 * MINUTE
+NOW = 1_790_000_000_000
+PARTITION = Partition("log", "events.collected", 0)
+CODEC = Codec()
+PIPELINE = Pipeline(CODEC, DEFAULT_POLICY, lambda _: UserAgent(), lambda _: "", GAP)
+
+
+class Letters:
+    """A log of dead letters in a list."""
+
+    def __init__(self) -> None:
+        self.sent: list[DeadLetter] = []
+
+    async def send(self, letters: Iterable[DeadLetter]) -> None:
+        self.sent.extend(letters)
+
+    async def close(self) -> None:
+        return
+
+
+class Killed(Exception):
+    """The worker dies here."""
+
+
+class FragileWarehouse(MemoryWarehouse):
+    """Dies before or after the step that `fuse` names, once."""
+
+    fuse: str = ""
+
+    def _burn(self, step: str) -> None:
+        if self.fuse == step:
+            self.fuse = ""
+            raise Killed(step)
+
+    def claim(self, wanted: Block, worker: str) -> Claim:
+        self._burn("before claim")
+        claim = super().claim(wanted, worker)
+        self._burn("after claim")
+        return claim
+
+    def insert_events(self, token: str, events: list[tuple[object, ...]]) -> None:
+        self._burn("before insert")
+        super().insert_events(token, events)
+        self._burn("after insert")
+
+    def write(self, block: Block, rows: BlockRows) -> None:
+        super().write(block, rows)
+        self._burn("after write")
+
+    def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+        super().finish(block, accounts, worker)
+        self._burn("after finish")
+
+
+STEPS = ("before claim", "after claim", "before insert", "after insert", "after write", "after finish")
+
+
+def collected_event(event_id: str, at: int, **fields: object) -> CollectedEvent:
+    event: CollectedEvent = {
+        "eventId": event_id,
+        "timestamp": at,
+        "type": "track",
+        "userId": "",
+        "previousId": "",
+        "eventCategory": "ui",
+        "eventAction": "opened",
+        "eventLabel": "",
+        "value": None,
+        "properties": "{}",
+        "context": {},
+    }
+    return {**event, **fields}  # type: ignore[typeddict-item]
+
+
+def log_record(
+    offset: int, visitor: str, events: list[CollectedEvent], journal: str = "", sequence: int = 0, received: int = NOW
+) -> LogRecord:
+    record: CollectedRecord = {
+        "companyId": "acme",
+        "anonymousId": visitor,
+        "receivedAt": received,
+        "sentAt": None,
+        "journal": journal,
+        "sequence": sequence,
+        "context": dict.fromkeys(CONTEXT_FIELDS, ""),
+        "events": events,
+    }
+    return LogRecord(offset, f"acme:{visitor}".encode(), CODEC.encode_collected(record))
+
+
+def new_parts(warehouse: MemoryWarehouse, letters: Letters, *, ids_ms: int = 3_600_000) -> Parts:
+    return Parts(
+        blocks=warehouse,
+        states=warehouse,
+        letters=letters,
+        pipeline=PIPELINE,
+        rules=lambda: Rules({"acme": Tenant(companyId="acme")}, 24),
+        clock=lambda: NOW,
+        worker="w",
+        memory=Memory(ids_ms, 1_000_000, 2 * 3_600_000, GAP),
+        linger=0.001,
+        max_bytes=1_000_000,
+    )
+
+
+async def deliver(parts: Parts, log: list[LogRecord], block_sizes: Iterable[int]) -> list[int]:
+    """Open the partition, write the log's rest in blocks of these sizes; returns the offsets acknowledged."""
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    position = await writer.open()
+    acknowledged: list[int] = []
+    rest = [record for record in log if record.offset >= position]
+    sizes = iter(block_sizes)
+    while rest:
+        size = next(sizes, len(rest))
+        taken, rest = rest[:size], rest[size:]
+        for record in taken:
+            await writer.put(Pending(record, 0.0, lambda offset=record.offset: acknowledged.append(offset)))
+        await writer.write_rest()
+    await writer.write_rest()
+    return acknowledged
+
+
+def stored_ids(warehouse: MemoryWarehouse) -> Counter[str]:
+    return Counter(row[0] for row in warehouse.events)
+
+
+def assert_exact(warehouse: MemoryWarehouse, expected_ids: set[str]) -> None:
+    """Every id once, the ledger adds up, sessions are those of a recomputation."""
+    assert stored_ids(warehouse) == Counter(expected_ids)
+    assert sum(accounts.stored for _, accounts in warehouse.ledger) == len(expected_ids)
+    position = 0
+    for block, _ in sorted(warehouse.ledger, key=lambda entry: entry[0].start):
+        assert block.start == position, "the ledger has a gap or an overlap"
+        position = block.end
+    for events in warehouse.visitors().values():
+        spans: dict[str, list[int]] = {}
+        for at, session in events:
+            spans.setdefault(session, []).append(at)
+        found = sorted((min(times), max(times), len(times)) for times in spans.values())
+        assert found == recompute([at for at, _ in events], GAP)
+
+
+def random_log(seed: int, records: int) -> tuple[list[LogRecord], set[str], int]:
+    """Records of three visitors with late, duplicate and month-crossing events; the distinct ids, and the copies."""
+    rng = random.Random(seed)
+    log: list[LogRecord] = []
+    sent: list[tuple[str, CollectedEvent]] = []
+    copies = 0
+    for offset in range(records):
+        visitor = rng.choice("abc")
+        received = NOW - (records - offset) * MINUTE
+        events = []
+        for number in range(rng.randint(1, 4)):
+            mine = [event for owner, event in sent if owner == visitor]
+            if mine and rng.random() < 0.25:
+                events.append(rng.choice(mine))
+                copies += 1
+                continue
+            age = rng.choice((0, 10, 40, 100, 600, 60_000)) * MINUTE
+            event = collected_event(f"{offset}-{number}", received - age - rng.randrange(50) * MINUTE)
+            sent.append((visitor, event))
+            events.append(event)
+        log.append(log_record(offset, visitor, events, received=received))
+    return log, {event["eventId"] for _, event in sent}, copies
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_worker_killed_at_any_step_of_a_block_loses_and_doubles_nothing(step: str) -> None:
+    log, ids, copies = random_log(seed=1, records=60)
+    for nth_block in range(3):
+        warehouse, letters = FragileWarehouse(), Letters()
+        parts = new_parts(warehouse, letters)
+        await deliver(parts, log[: 15 * nth_block], [])
+        warehouse.fuse = step
+        with pytest.raises(Killed):
+            await deliver(parts, log[:50], [15, 15, 15, 15])
+        await deliver(parts, log, [7, 13])
+        assert_exact(warehouse, ids)
+        assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    deaths=st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 30)), max_size=4),
+    sizes=st.lists(st.integers(1, 12), max_size=8),
+)
+def test_any_sequence_of_deaths_and_block_sizes_stores_every_event_once(
+    seed: int, deaths: list[tuple[str, int]], sizes: list[int]
+) -> None:
+    log, ids, copies = random_log(seed, records=40)
+
+    async def run() -> FragileWarehouse:
+        warehouse = FragileWarehouse()
+        parts = new_parts(warehouse, Letters(), ids_ms=10 * MINUTE)
+        for step, upto in deaths:
+            warehouse.fuse = step
+            try:
+                await deliver(parts, log[:upto], sizes)
+            except Killed:
+                continue
+        warehouse.fuse = ""
+        await deliver(parts, log, sizes)
+        return warehouse
+
+    warehouse = asyncio.run(run())
+    assert_exact(warehouse, ids)
+    assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
+
+
+async def test_a_zombie_that_wakes_up_writes_nothing_and_goes_on_from_the_ledger() -> None:
+    log, ids, _ = random_log(seed=2, records=30)
+    warehouse = MemoryWarehouse()
+    parts = new_parts(warehouse, Letters())
+    zombie = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await zombie.open()
+    acknowledged: list[int] = []
+    for record in log[:10]:
+        await zombie.put(Pending(record, 0.0, lambda offset=record.offset: acknowledged.append(offset)))
+    await deliver(parts, log, [6, 6])
+    before = list(warehouse.events)
+    await zombie.write_rest()
+    await zombie.write_rest()
+    assert warehouse.events == before
+    assert zombie.position == 30
+    assert acknowledged == list(range(10))
+    assert_exact(warehouse, ids)
+
+
+async def test_records_that_a_journal_sends_again_count_nowhere() -> None:
+    warehouse = MemoryWarehouse()
+    first = [log_record(n, "a", [collected_event(f"e{n}", NOW - n)], "journal", n) for n in range(5)]
+    again = [log_record(5 + n, "a", [collected_event(f"e{n}", NOW - n)], "journal", n) for n in range(7)]
+    await deliver(new_parts(warehouse, Letters()), [*first, *again], [4, 4])
+    accounts = [accounts for _, accounts in warehouse.ledger]
+    assert_exact(warehouse, {f"e{n}" for n in range(7)})
+    assert sum(entry.redelivered for entry in accounts) == 5
+    assert sum(entry.duplicate for entry in accounts) == 0
+
+
+async def test_a_poison_record_becomes_a_dead_letter_and_the_partition_goes_on() -> None:
+    warehouse, letters = MemoryWarehouse(), Letters()
+    poison = LogRecord(1, b"acme:a", b"\x00garbage")
+    log = [
+        log_record(0, "a", [collected_event("e0", NOW)]),
+        poison,
+        log_record(2, "a", [collected_event("e2", NOW)]),
+    ]
+    await deliver(new_parts(warehouse, letters), log, [])
+    assert_exact(warehouse, {"e0", "e2"})
+    assert [(letter["reason"], letter["offset"], letter["payload"]) for letter in letters.sent] == [
+        ("undecodable", 1, b"\x00garbage")
+    ]
+    assert list(warehouse.dead_letters) == ["log/events.collected/0/1/-1"]
+
+
+async def test_an_event_without_a_tenant_is_a_dead_letter_that_can_be_sent_again() -> None:
+    warehouse, letters = MemoryWarehouse(), Letters()
+    parts = new_parts(warehouse, letters)
+    record = CODEC.decode_collected(log_record(0, "a", [collected_event("e0", NOW)]).value or b"")
+    record["companyId"] = "nobody"
+    await deliver(parts, [LogRecord(0, b"nobody:a", CODEC.encode_collected(record))], [])
+    (letter,) = letters.sent
+    assert letter["reason"] == "unknown_tenant"
+    assert b'"eventId":"e0"' in letter["payload"]
+    assert [accounts.dead for _, accounts in warehouse.ledger] == [1]
+
+
+async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> None:
+    class Away(MemoryWarehouse):
+        refusals = 3
+
+        def write(self, block: Block, rows: BlockRows) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise StoreUnavailable("ClickHouse is away.")
+            super().write(block, rows)
+
+    warehouse = Away()
+    acknowledged = await deliver(new_parts(warehouse, Letters()), [log_record(0, "a", [collected_event("e", NOW)])], [])
+    assert warehouse.refusals == 0
+    assert acknowledged == [0]
+    assert_exact(warehouse, {"e"})

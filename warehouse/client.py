@@ -1,0 +1,99 @@
+"""The connection to ClickHouse: clickhouse-connect with the settings that exactness needs, errors as sentences."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import clickhouse_connect
+from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
+
+from schemas.settings import ClickHouseSettings
+
+#: Sent with every insert: on disk before the answer; a repeated token changes neither the table nor its views.
+INSERT_SETTINGS: Final = {
+    "async_insert": 0,
+    "deduplicate_blocks_in_dependent_materialized_views": 1,
+    "insert_deduplicate": 1,
+    "materialized_views_ignore_errors": 0,
+    "wait_end_of_query": 1,
+}
+
+
+class ClickHouseUnavailable(Exception):
+    """ClickHouse does not answer; the message names its address."""
+
+
+class ClickHouse:
+    """One connection; use one per thread of work. Raises ClickHouseUnavailable or ClickHouseError."""
+
+    def __init__(self, settings: ClickHouseSettings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+
+    def _connected(self) -> Client:
+        if self._client is None:
+            url = urlsplit(self._settings.clickhouse_url)
+            ca_file = self._settings.clickhouse_ca_file
+            try:
+                self._client = clickhouse_connect.get_client(
+                    interface=url.scheme,
+                    host=url.hostname or "127.0.0.1",
+                    port=url.port or (8443 if url.scheme == "https" else 8123),
+                    username=self._settings.clickhouse_username,
+                    password=self._settings.clickhouse_password.get_secret_value(),
+                    database="default",
+                    ca_cert=str(ca_file) if ca_file else None,
+                    autogenerate_session_id=False,
+                    send_receive_timeout=300,
+                    compress=False,
+                )
+            except (ClickHouseError, OSError) as error:
+                raise self._unavailable(error) from error
+            self._client.database = self._settings.clickhouse_database
+        return self._client
+
+    def _unavailable(self, error: Exception) -> ClickHouseUnavailable:
+        return ClickHouseUnavailable(f"ClickHouse at {self._settings.clickhouse_url} does not answer: {error}")
+
+    def command(self, sql: str, parameters: Mapping[str, Any] | None = None, database: str | None = None) -> None:
+        """Runs a statement that returns nothing; `database` other than the settings' where it does not exist yet."""
+        client = self._connected()
+        before, client.database = client.database, database or client.database
+        try:
+            client.command(sql, parameters=dict(parameters or {}))
+        except OperationalError as error:
+            raise self._unavailable(error) from error
+        finally:
+            client.database = before
+
+    def rows(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        """The result's rows; parameters by ClickHouse's own {name:Type} form."""
+        return list(zip(*self.columns(sql, parameters), strict=True))
+
+    def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
+        """The result's columns, for large answers."""
+        try:
+            result = self._connected().query(sql, parameters=dict(parameters or {}))
+        except OperationalError as error:
+            raise self._unavailable(error) from error
+        return result.result_columns or [() for _ in result.column_names]
+
+    def insert(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], token: str) -> None:
+        """Inserts columns under a deduplication token: once, however often it is repeated."""
+        try:
+            self._connected().insert(
+                table,
+                columns,
+                column_names=names,
+                column_oriented=True,
+                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
+            )
+        except OperationalError as error:
+            raise self._unavailable(error) from error
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None

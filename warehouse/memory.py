@@ -1,0 +1,131 @@
+"""The warehouse in memory: the same deduplication by token as ClickHouse, for tests without a server.
+
+What it shares with the real one is held by `tests/contract/test_block_stores.py`.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.blocks import Accounts, Block, BlockRows, Claim, Found, Partition, RecentState, SessionSpan
+from schemas.identifiers import record_key
+from schemas.records import DeadLetter
+from schemas.stages import EVENT_COLUMNS
+from warehouse.blocks import by_month
+from warehouse.states import merge_overridden
+
+_COLUMN = {name: index for index, name in enumerate(EVENT_COLUMNS)}
+
+
+@dataclass(slots=True)
+class MemoryWarehouse:
+    """Both the BlockStore and the StateStore. Rows that were inserted stay, whatever their inserter does next.
+
+    The partition of a visitor is not computed: `recent` gives what the asked partition stored.
+    """
+
+    claims: dict[tuple[Partition, int], Claim] = field(default_factory=dict)
+    events: list[tuple[Any, ...]] = field(default_factory=list)
+    overrides: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
+    dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
+    ledger: list[tuple[Block, Accounts]] = field(default_factory=list)
+    tokens: set[str] = field(default_factory=set)
+
+    def claim(self, wanted: Block, worker: str) -> Claim:  # noqa: ARG002
+        """The first claim of a start decides its end."""
+        first = self.claims.setdefault((wanted.partition, wanted.start), Claim(wanted.end, 0))
+        ends = [block.end for block, _ in self.ledger if block.partition == wanted.partition]
+        return Claim(first.end, max((end for end in ends if end > wanted.start), default=0))
+
+    def write(self, block: Block, rows: BlockRows) -> None:
+        """Each month of events under its own token, then overrides and dead letters."""
+        for month, events in sorted(by_month(rows.events).items()):
+            self.insert_events(f"{block.partition}/{block.start}-{block.end}/{month}", events)
+        for company, visitor, later, start, target in rows.overrides:
+            key = (company, visitor, later)
+            self.overrides[key] = min(self.overrides.get(key, (start, target)), (start, target))
+        self.dead_letters.update((letter["key"], letter) for letter in rows.dead_letters)
+
+    def insert_events(self, token: str, events: list[tuple[Any, ...]]) -> None:
+        """One insert: nothing happens under a token that was used."""
+        if token not in self.tokens:
+            self.tokens.add(token)
+            self.events.extend(events)
+
+    def finish(self, block: Block, accounts: Accounts, worker: str) -> None:  # noqa: ARG002
+        """The ledger's row, once."""
+        token = f"ledger/{block.partition}/{block.start}-{block.end}"
+        if token not in self.tokens:
+            self.tokens.add(token)
+            self.ledger.append((block, accounts))
+
+    def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]:
+        """The end of the ledger, and the highest sequences; those of other logs of the topic count too."""
+        mine = [block.end for block, _ in self.ledger if block.partition == partition]
+        journals: dict[str, int] = {}
+        for block, accounts in self.ledger:
+            if (block.partition.topic, block.partition.number) == (partition.topic, partition.number):
+                for journal, sequence in accounts.journals.items():
+                    journals[journal] = max(sequence, journals.get(journal, -1))
+        return max(mine, default=0), journals
+
+    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:  # noqa: ARG002
+        """What the partition stored at or after `since`."""
+        ids = sorted(
+            (self._value(row, "receivedAt"), self._value(row, "companyId"), self._value(row, "eventId"))
+            for row in self._finished(partition, position)
+            if self._value(row, "receivedAt") >= since
+        )
+        spans = [span for span in self._spans() if span.end >= since]
+        return RecentState([(company, event, at) for at, company, event in ids], since, spans)
+
+    def lookup(
+        self,
+        partition: Partition,
+        position: int,
+        ids: Collection[tuple[str, str]],
+        spans: Mapping[str, tuple[int, int]],
+    ) -> Found:
+        """Stored ids among these, and the visitors' sessions that touch their spans."""
+        rows = self._finished(partition, position)
+        stored = {(self._value(row, "companyId"), self._value(row, "eventId")) for row in rows}
+        touching = [
+            span
+            for span in self._spans()
+            if span.visitor in spans and span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]
+        ]
+        return Found(frozenset(stored & set(ids)), touching)
+
+    def _finished(self, partition: Partition, position: int) -> list[tuple[Any, ...]]:
+        where = ("logId", "logPartition")
+        own = (partition.log_id, partition.number)
+        return [
+            row
+            for row in self.events
+            if tuple(self._value(row, name) for name in where) != own or self._value(row, "logOffset") < position
+        ]
+
+    def _spans(self) -> list[SessionSpan]:
+        times: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        for row in self.events:
+            visitor = self._value(row, "anonymousId") or self._value(row, "userId")
+            key = (self._value(row, "companyId"), visitor, self._value(row, "sessionId"))
+            times[key].append(self._value(row, "timestamp"))
+        rows = [(*key, min(at), max(at)) for key, at in times.items()]
+        return merge_overridden(rows, [(*key, target) for key, (_, target) in self.overrides.items()])
+
+    @staticmethod
+    def _value(row: tuple[Any, ...], column: str) -> Any:
+        return row[_COLUMN[column]]
+
+    def visitors(self) -> dict[str, list[tuple[int, str]]]:
+        """Every visitor's stored events as (time, session after overrides), for comparison with a recomputation."""
+        found: dict[str, list[tuple[int, str]]] = defaultdict(list)
+        for row in self.events:
+            company = self._value(row, "companyId")
+            visitor = self._value(row, "anonymousId") or self._value(row, "userId")
+            session_id = self._value(row, "sessionId")
+            resolved = self.overrides.get((company, visitor, session_id), (0, session_id))[1]
+            found[record_key(company, visitor)].append((self._value(row, "timestamp"), resolved))
+        return found

@@ -1,0 +1,96 @@
+"""Applies the numbered SQL files of `migrations/` in order and records each in `schema_migrations`."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from warehouse.client import ClickHouse
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+#: Inserts under a token are recognised as repeated while they are among the newest of a table.
+DEDUPLICATION_WINDOW: Final = 10_000
+_ENGINE = re.compile(r"\{(\w*MergeTree):(\w+)(?:,(\w+))?\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the SQL files leave open: where the tables live, and on how many servers."""
+
+    database: str
+    cluster: str = ""
+    retention_months: int = 24
+    username: str = "default"
+    password: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def migrations() -> list[Migration]:
+    """The files of `migrations/`, in order."""
+    files = sorted(MIGRATIONS.glob("*.sql"))
+    return [Migration(int(file.stem.split("_")[0]), file.stem, file.read_text()) for file in files]
+
+
+def statements(sql: str, target: Target) -> Iterator[str]:
+    """A file's statements for one target: engines, cluster clause, database and retention filled in."""
+    text = re.sub(r"^--.*\n", "", sql, flags=re.MULTILINE)
+    text = _ENGINE.sub(lambda match: _engine(match, target), text)
+    window = "replicated_deduplication_window" if target.cluster else "non_replicated_deduplication_window"
+    filled = {
+        "{on_cluster}": f"ON CLUSTER '{target.cluster}'" if target.cluster else "",
+        "{deduplication}": f"{window} = {DEDUPLICATION_WINDOW}",
+        "{retention_months}": str(target.retention_months),
+        "{database}": target.database,
+        "{dictionary_user}": _dictionary_user(target),
+    }
+    for name, value in filled.items():
+        text = text.replace(name, value)
+    yield from (part.strip() for part in text.split(";\n") if part.strip())
+
+
+def _engine(match: re.Match[str], target: Target) -> str:
+    engine, table, version = match.groups()
+    if not target.cluster:
+        return f"{engine}({version or ''})"
+    path = f"'/clickhouse/tables/{{shard}}/{target.database}/{table}', '{{replica}}'"
+    return f"Replicated{engine}({path}{', ' + version if version else ''})"
+
+
+def _dictionary_user(target: Target) -> str:
+    if not target.password:
+        return ""
+    quoted = target.password.replace("\\", "\\\\").replace("'", "\\'")
+    return f"USER '{target.username}' PASSWORD '{quoted}'"
+
+
+def apply_migrations(client: ClickHouse, target: Target) -> list[str]:
+    """Creates the database and applies what is not applied yet; returns the names applied now."""
+    on_cluster = f"ON CLUSTER '{target.cluster}'" if target.cluster else ""
+    client.command(f"CREATE DATABASE IF NOT EXISTS {target.database} {on_cluster}", database="default")
+    engine = _engine(_ENGINE.match("{MergeTree:schema_migrations}"), target)  # type: ignore[arg-type]
+    client.command(
+        f"CREATE TABLE IF NOT EXISTS schema_migrations {on_cluster} (number UInt32, name String, "
+        f"appliedAt DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')) ENGINE = {engine} ORDER BY number"
+    )
+    done = {row[0] for row in client.rows("SELECT number FROM schema_migrations")}
+    applied = []
+    for migration in migrations():
+        if migration.number in done:
+            continue
+        for statement in statements(migration.sql, target):
+            client.command(statement)
+        client.command(
+            "INSERT INTO schema_migrations (number, name) VALUES ({number:UInt32}, {name:String})",
+            parameters={"number": migration.number, "name": migration.name},
+        )
+        applied.append(migration.name)
+    return applied

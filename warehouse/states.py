@@ -1,0 +1,126 @@
+"""Reads a partition's state back from ClickHouse: what is stored is the state, so it can neither lead nor lag.
+
+Rows of a block that was claimed and not finished are left out of the ids, since the block is written again and must not
+find its own events stored. The sessions may contain them: placing an event a second time changes no session.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Final, TypeVar
+
+from clickhouse_connect.driver.exceptions import ClickHouseError
+
+from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
+from schemas.identifiers import record_key
+from warehouse.client import ClickHouse, ClickHouseUnavailable
+
+_T = TypeVar("_T")
+_OURS: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions:UInt32} = {number:UInt32}"
+_UNFINISHED: Final = "(logId = {log:String} AND logPartition = {number:UInt32} AND logOffset >= {position:UInt64})"
+_SPANS: Final = "toUnixTimestamp64Milli(min(s.startedAt)), toUnixTimestamp64Milli(max(s.endedAt))"
+
+_POSITION = (
+    "SELECT max(end) FROM blocks WHERE logId = {log:String} AND topic = {topic:String} AND partition = {number:UInt32}"
+)
+_JOURNALS = """
+SELECT journal, max(sequence) FROM blocks ARRAY JOIN mapKeys(journals) AS journal, mapValues(journals) AS sequence
+WHERE topic = {topic:String} AND partition = {number:UInt32} GROUP BY journal
+"""
+_RECENT_IDS = f"""
+SELECT companyId, eventId, toUnixTimestamp64Milli(receivedAt) AS at FROM event_ids
+WHERE receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}
+ORDER BY receivedAt DESC LIMIT {{limit:UInt64}}
+"""
+_RECENT_SESSIONS = f"""
+SELECT s.companyId, s.visitorId, s.sessionId, {_SPANS} FROM session_parts AS s
+WHERE s.month >= toYYYYMM(fromUnixTimestamp64Milli({{since:Int64}}, 'UTC'))
+  AND s.endedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS}
+GROUP BY s.companyId, s.visitorId, s.sessionId
+"""
+_OVERRIDES = "SELECT companyId, visitorId, sessionId, tupleElement(min(target), 2) FROM session_overrides"
+_BY_OVERRIDE = "GROUP BY companyId, visitorId, sessionId"
+
+
+class ClickHouseStateStore:
+    """The StateStore of production and of `headrace up`. `id_limit` bounds the ids that one partition reads back."""
+
+    def __init__(self, client: ClickHouse, id_limit: int) -> None:
+        self._client = client
+        self._id_limit = id_limit
+
+    def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]:
+        """The first offset that is not stored, and the highest sequence stored of each journal."""
+        where = _where(partition)
+        end = int(self._rows(_POSITION, where)[0][0])
+        return end, {journal: int(sequence) for journal, sequence in self._rows(_JOURNALS, where)}
+
+    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:
+        """Ids and sessions at or after `since` (ms); fewer ids, and a later `ids_since`, where the limit is met."""
+        where = {**_where(partition), "partitions": partitions, "position": position, "since": since}
+        ids = self._rows(_RECENT_IDS, {**where, "limit": self._id_limit})[::-1]
+        ids_since = since if len(ids) < self._id_limit else ids[0][2] + 1
+        targets = self._rows(f"{_OVERRIDES} WHERE {_OURS} {_BY_OVERRIDE}", where)
+        return RecentState(ids, ids_since, merge_overridden(self._rows(_RECENT_SESSIONS, where), targets))
+
+    def lookup(
+        self,
+        partition: Partition,
+        position: int,
+        ids: Collection[tuple[str, str]],
+        spans: Mapping[str, tuple[int, int]],
+    ) -> Found:
+        """Which ids are stored, and the visitors' sessions that touch their spans."""
+        return Found(self._stored_ids(partition, position, ids), self._sessions(spans))
+
+    def _stored_ids(
+        self, partition: Partition, position: int, ids: Collection[tuple[str, str]]
+    ) -> frozenset[tuple[str, str]]:
+        if not ids:
+            return frozenset()
+        sql = (
+            "SELECT companyId, eventId FROM event_ids WHERE (companyId, eventId) IN %(ids)s AND NOT "
+            "(logId = %(log)s AND logPartition = %(number)s AND logOffset >= %(position)s)"
+        )
+        found = self._rows(sql, {**_where(partition), "position": position, "ids": tuple(ids)})
+        return frozenset((company_id, event_id) for company_id, event_id in found)
+
+    def _sessions(self, spans: Mapping[str, tuple[int, int]]) -> list[SessionSpan]:
+        if not spans:
+            return []
+        visitors = tuple((company_id, visitor) for company_id, _, visitor in (key.partition(":") for key in spans))
+        where = "WHERE (companyId, visitorId) IN %(visitors)s"
+        sql = f"SELECT s.companyId, s.visitorId, s.sessionId, {_SPANS} FROM session_parts AS s {where} {_BY_OVERRIDE}"
+        targets = self._rows(f"{_OVERRIDES} {where} {_BY_OVERRIDE}", {"visitors": visitors})
+        stored = merge_overridden(self._rows(sql, {"visitors": visitors}), targets)
+        return [span for span in stored if span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]]
+
+    def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        return _available(lambda: self._client.rows(sql, parameters))
+
+
+def _where(partition: Partition) -> dict[str, Any]:
+    return {"log": partition.log_id, "topic": partition.topic, "number": partition.number}
+
+
+def _available(call: Callable[[], _T]) -> _T:
+    try:
+        return call()
+    except (ClickHouseUnavailable, ClickHouseError) as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+def merge_overridden(rows: Iterable[tuple[Any, ...]], overrides: Iterable[tuple[Any, ...]]) -> list[SessionSpan]:
+    """Stored sessions (company, visitor, id, start, end) as sessions, each with all ids that are read as its own."""
+    target_of = {(company, visitor, later): target for company, visitor, later, target in overrides}
+    later_ids: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for (company, visitor, later), target in target_of.items():
+        later_ids[company, visitor, target].append(later)
+    spans: dict[tuple[str, str, str], tuple[int, int]] = {}
+    for company, visitor, session_id, start, end in rows:
+        key = (company, visitor, target_of.get((company, visitor, session_id), session_id))
+        first, last = spans.get(key, (start, end))
+        spans[key] = (min(first, start), max(last, end))
+    return [
+        SessionSpan(record_key(key[0], key[1]), key[2], start, end, tuple(later_ids.get(key, ())))
+        for key, (start, end) in spans.items()
+    ]
