@@ -72,6 +72,11 @@ class Collector:
         """From now on say that this collector is not ready; requests are still answered."""
         self._stopping = True
 
+    async def close(self) -> None:
+        """Stop, and close the sink, which finishes what was sent to it."""
+        self.stop()
+        await self._sink.close()
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
@@ -81,8 +86,7 @@ class Collector:
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
             await send({"type": "lifespan.startup.complete"})
-        self.stop()
-        await self._sink.close()
+        await self.close()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _handle(self, request: Request, send: Send) -> None:

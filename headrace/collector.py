@@ -1,11 +1,24 @@
 """`headrace collector`: wires the HTTP side, the journal and the log, and serves until SIGTERM."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from schemas.settings import HeadraceSettings
+from collector.app import Collector
+from collector.journal import Journal
+from collector.journal_sink import JournalSink
+from collector.log_client import LogClient
+from collector.serve import serve
+from collector.settings import CollectorSettings
+from headrace.registered import registered_codec
+from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings, HeadraceSettings
+from schemas.tenants import TenantsFile
+from schemas.topics import COLLECTED, DEAD_LETTER
+from warehouse.client import ClickHouse
+from warehouse.journals import StoredSequences
 
 
 class JournalSettings(HeadraceSettings):
@@ -21,3 +34,32 @@ class JournalSettings(HeadraceSettings):
         1 << 30, ge=1 << 20, description="bytes of the journal at the most; full: the collector answers 503"
     )
     log_ack_seconds: float = Field(5.0, gt=0, description="the log is away when it has not acknowledged after this")
+
+
+async def run_collector(
+    common: CommonSettings,
+    broker: BrokerSettings,
+    clickhouse: ClickHouseSettings,
+    settings: CollectorSettings,
+    journal_settings: JournalSettings,
+) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Raises what the journal's folder and the registry raise."""
+    codec = registered_codec(broker)
+    tenants = TenantsFile(common.tenants_file)
+    journal = Journal.open(
+        journal_settings.journal_dir, (COLLECTED, DEAD_LETTER), max_bytes=journal_settings.journal_max_bytes
+    )
+    log_client = LogClient(broker.client_options(), ack_seconds=journal_settings.log_ack_seconds)
+    stored = _stored(clickhouse, journal.id) if journal_settings.journal == "always" else None
+    sink = JournalSink(journal, log_client, codec, stored)
+    await sink.start()
+    return await serve(Collector(tenants, sink), settings)
+
+
+def _stored(clickhouse: ClickHouseSettings, journal_id: str) -> Callable[[], Awaitable[Mapping[tuple[str, int], int]]]:
+    sequences = StoredSequences(ClickHouse(clickhouse), journal_id)
+
+    async def read() -> Mapping[tuple[str, int], int]:
+        return await asyncio.to_thread(sequences.read)
+
+    return read

@@ -19,14 +19,16 @@ from typing import IO, Final
 
 import httpx
 import structlog
+from aiokafka.errors import KafkaError
 
-from headrace.embedded.broker import EmbeddedBroker
+from headrace.embedded.broker import TOPIC_CONFIG, BrokerError, EmbeddedBroker
 from headrace.endpoints import Endpoints
 from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
 from headrace.supervisor import Child, ChildFailed, Program
 from schemas.settings import BrokerSettings, ClickHouseSettings
-from schemas.tenants import load_tenants, write_tenants
-from schemas.topics import ensure_topics
+from schemas.tenants import TenantsError, load_tenants, write_tenants
+from schemas.topics import SPECS, TopicError, ensure_topics
+from streams.settings import WorkerSettings
 from warehouse.client import ClickHouse
 from warehouse.migrate import Target, apply_migrations
 
@@ -51,7 +53,6 @@ class Stack:
         self._port_base = port_base
         self._lock: IO[str] | None = None
         self._broker = EmbeddedBroker(data / "broker", port_base + 3)
-        self._log_id = ""
         self._stopping = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
         names = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
@@ -75,11 +76,12 @@ class Stack:
             await self._start_clickhouse()
             await self._start_broker()
             await self._start_on_log()
-        except ChildFailed as error:
+        except (BrokerError, ChildFailed, TopicError) as error:
             raise StackError(str(error)) from error
         for name in self._children:
             watch = asyncio.create_task(self._watch(name), name=f"watch {name}")
             self._watches.add(watch)
+        self._watches.add(asyncio.create_task(self._free_stored(), name="free what is stored"))
         self._note()
 
     async def stop(self) -> None:
@@ -127,7 +129,10 @@ class Stack:
         if not self.tenants_file.exists():
             self.read_token = secrets.token_urlsafe(24)
             write_tenants(self.tenants_file, FIRST_COMPANY, secrets.token_urlsafe(24), self.read_token)
-        load_tenants(self.tenants_file)
+        try:
+            load_tenants(self.tenants_file)
+        except TenantsError as error:
+            raise StackError(str(error)) from error
 
     async def _start_clickhouse(self) -> None:
         port = self._ports["clickhouse"]
@@ -142,12 +147,11 @@ class Stack:
         log.info("migrated", applied=applied)
 
     async def _start_broker(self) -> None:
-        self._log_id = str(uuid.uuid4())
-        self._broker.wipe()
+        self._broker.prepare(uuid.uuid4())
         program = Program("broker", self._broker.command(), {}, self._log_file("broker"))
         await self._run(program, self._broker.is_ready)
-        settings = BrokerSettings(broker=self.endpoints.broker)
-        await ensure_topics(settings.client_options(), settings.partitions)
+        partitions = BrokerSettings().partitions
+        await ensure_topics(self._broker.address, dict.fromkeys(SPECS, partitions), TOPIC_CONFIG, _READY_SECONDS)
 
     async def _start_on_log(self) -> None:
         """Collector and workers, on the log that is there now."""
@@ -172,7 +176,6 @@ class Stack:
     def _environment(self) -> dict[str, str]:
         return {
             "HEADRACE_BROKER": self.endpoints.broker,
-            "HEADRACE_LOG_ID": self._log_id,
             "HEADRACE_CLICKHOUSE_URL": self.endpoints.clickhouse_url,
             "HEADRACE_TENANTS_FILE": str(self.tenants_file),
             "HEADRACE_LOG_FORMAT": "json",
@@ -218,12 +221,19 @@ class Stack:
         self._note()
 
     async def _renew_log(self) -> None:
-        """A broker that died took its log with it: everything that reads or writes it starts again."""
+        """A broker that died took its log with it: workers of the old log must not meet the new one."""
+        workers = [self._children.pop(name) for name in self._worker_names if name in self._children]
+        await asyncio.gather(*(worker.stop() for worker in workers))
         await self._start_broker()
-        users = ["collector", *self._worker_names]
-        old = [self._children.pop(name) for name in users if name in self._children]
-        await asyncio.gather(*(child.stop() for child in old))
-        await self._start_on_log()
+        await asyncio.gather(*(self._start_worker(name) for name in self._worker_names))
+
+    async def _free_stored(self) -> None:
+        """The broker keeps its log in memory: free what the workers have committed, about once a second."""
+        group = WorkerSettings().consumer_group
+        while not self._stopping.is_set():
+            with contextlib.suppress(KafkaError, OSError):
+                await self._broker.drop_committed(group)
+            await asyncio.sleep(1)
 
     def _note(self) -> None:
         content: RunFile = {

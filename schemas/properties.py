@@ -17,7 +17,6 @@ Length = Annotated[int, Field(ge=0)]
 _PYTHON_TYPES: Final[Mapping[str, frozenset[type]]] = {
     "string": frozenset({str}),
     "number": frozenset({int, float}),
-    "integer": frozenset({int, float}),  # 3.0 is an integer in JSON; 3.5 is refused below
     "boolean": frozenset({bool}),
     "object": frozenset({dict}),
     "array": frozenset({list}),
@@ -77,9 +76,10 @@ Check = Callable[[Any], str]  # '' or what the value must be
 
 
 def _type_check(name: PropertyType) -> Check:
-    types, wrong = _PYTHON_TYPES[name], f"must be {'an' if name[0] in 'aio' else 'a'} {name}"
-    if name == "integer":
-        return lambda value: "" if type(value) in types and value == int(value) else wrong
+    wrong = f"must be {'an' if name[0] in 'aio' else 'a'} {name}"
+    if name == "integer":  # 3.0 is one in JSON
+        return lambda value: "" if type(value) is int or (type(value) is float and value.is_integer()) else wrong
+    types = _PYTHON_TYPES[name]
     return lambda value: "" if type(value) in types else wrong
 
 

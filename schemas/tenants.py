@@ -15,6 +15,11 @@ from pydantic.alias_generators import to_camel
 
 from schemas.plan import TrackingPlan
 
+try:
+    from yaml import CSafeLoader as _SafeLoader
+except ImportError:  # PyYAML built without libyaml: the same, four times slower
+    from yaml import SafeLoader as _SafeLoader  # type: ignore[assignment]
+
 log = structlog.get_logger(__name__)
 
 # A colon would end the companyId inside a record's key, and the user inside Basic authentication.
@@ -82,20 +87,28 @@ def load_tenants(path: Path) -> Tenants:
         return _parse_tenants(path.read_bytes())
     except OSError as error:
         raise TenantsError(f"The tenants file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise TenantsError(f"The tenants file {path} is not YAML: {error}.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: such as a date that does not exist
+        raise TenantsError(f"The tenants file {path} is not YAML: {_problem_in(error)}.") from error
     except TenantsError as error:
         raise TenantsError(f"The tenants file {path}: {error}") from error
 
 
-class _Loader(yaml.SafeLoader):
+def _problem_in(error: Exception) -> str:
+    """What YAML found and where, without the lines themselves, which may hold keys."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} (line {error.problem_mark.line + 1})"
+    return str(error).partition("\n")[0].rstrip(".")
+
+
+class _Loader(_SafeLoader):
     """YAML's safe loader that refuses a key given twice, where the last would silently win."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise TenantsError(f"{key} is there twice (line {node.start_mark.line + 1} and below); keep one.")
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise TenantsError(f"{key.value} is there twice, again in line {key.start_mark.line + 1}; keep one.")
+            seen.add(str(key.value))
         return super().construct_mapping(node, deep)
 
 

@@ -46,9 +46,9 @@ class BrokerNotReady(BrokerError):
 class EmbeddedBroker:
     """One embedded broker: `prepare` a log, spawn `command()`, `wait_ready`.
 
-    End it with SIGKILL: on SIGTERM it first writes the snapshot that the next `prepare` deletes. It listens on 127.0.0.1
-    only: on `port`, and on a port of its own choice for its control command, which asks for a token from `data_dir`.
-    `data_dir` belongs to the broker alone and is emptied by `prepare`.
+    End it with SIGKILL: on SIGTERM it first writes the snapshot that the next `prepare` deletes. It listens on
+    127.0.0.1 only: on `port`, and on a port of its own choice for its control command, which asks for a token from
+    `data_dir`. `data_dir` belongs to the broker alone and is emptied by `prepare`.
     """
 
     def __init__(self, data_dir: Path, port: int) -> None:
@@ -104,7 +104,7 @@ class EmbeddedBroker:
             return False
 
     async def drop_committed(self, group: str) -> dict[TopicPartition, int]:
-        """Free the records below `group`'s committed offsets, and answer those offsets; to be called about once a second.
+        """Free the records below `group`'s committed offsets and answer those offsets; call it about once a second.
 
         Raises KafkaError where the broker is away.
         """

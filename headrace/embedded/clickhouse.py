@@ -25,6 +25,8 @@ from headrace.embedded.clickhouse_errors import QueryError
 from headrace.embedded.clickhouse_http import Server
 from headrace.embedded.clickhouse_sessions import Sessions
 
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 log = structlog.get_logger()
 
 
@@ -75,15 +77,14 @@ def reload_dictionaries(engine: Engine, stop: threading.Event) -> None:
 
 
 def serve(server: Server, engine: Engine) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what runs and close the engine."""
+    """Serve until one of STOP_SIGNALS, which are blocked, then finish what runs and close the engine."""
     stop = threading.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(signum, lambda *_: stop.set())
     reloading = threading.Thread(target=reload_dictionaries, args=(engine, stop), daemon=True)
     reloading.start()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     log.info("listening", port=server.server_address[1], version=engine.version)
-    stop.wait()
+    signal.sigwait(STOP_SIGNALS)
+    stop.set()
     server.shutdown()
     server.server_close()
     server.finish_queries()
@@ -108,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
+    # The engine's threads inherit the mask: a Python handler is missed when one of them takes the signal.
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         path = options.path.resolve()
         lock_folder(path)

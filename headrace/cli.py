@@ -1,0 +1,117 @@
+"""The command line: `headrace --help` lists what there is."""
+
+import asyncio
+import sys
+from typing import Annotated
+
+import typer
+import uvloop
+from pydantic import ValidationError
+
+from collector.journal_directory import JournalInUse
+from collector.segment_file import JournalDamaged
+from collector.settings import CollectorSettings
+from headrace.collector import JournalSettings, run_collector
+from headrace.commands import status, up
+from headrace.log_identity import BrokerUnavailable
+from headrace.logs import configure_logs
+from headrace.worker import run_worker
+from schemas.registry import RegistryError
+from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
+from schemas.tenants import TenantsError
+from schemas.topics import SPECS, TopicError, ensure_topics
+from streams.settings import WorkerSettings
+from warehouse.client import ClickHouse, ClickHouseUnavailable
+from warehouse.migrate import Target, apply_migrations
+
+app = typer.Typer(
+    help="Product usage events, from an HTTP request to numbers that agree.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (up, status):
+    command.register(app)
+
+#: What goes wrong outside of the program, told in one sentence and exit 1.
+_SENTENCES = (
+    BrokerUnavailable,
+    ClickHouseUnavailable,
+    JournalDamaged,
+    JournalInUse,
+    RegistryError,
+    TenantsError,
+    TopicError,
+    OSError,
+)
+
+
+@app.callback()
+def configure() -> None:
+    """Read the settings that all commands share."""
+    common = CommonSettings()
+    configure_logs(common.log_format, common.log_level)
+
+
+@app.command()
+def collector() -> None:
+    """Serve the collector: HTTP in, the log out. Settings by environment: `headrace settings`."""
+    run = run_collector(
+        CommonSettings(), BrokerSettings(), ClickHouseSettings(), CollectorSettings(), JournalSettings()
+    )
+    raise typer.Exit(uvloop.run(run))
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker of the group: the log in, ClickHouse out. Settings by environment: `headrace settings`."""
+    broker, settings = BrokerSettings(), WorkerSettings()
+    raise typer.Exit(uvloop.run(run_worker(CommonSettings(), broker, ClickHouseSettings(), settings)))
+
+
+@app.command()
+def migrate(
+    topics: Annotated[bool, typer.Option(help="Also create the topics that are missing on the broker.")] = True,
+) -> None:
+    """Bring ClickHouse's tables and the broker's topics up to date; safe to repeat."""
+    settings, broker = ClickHouseSettings(), BrokerSettings()
+    client = ClickHouse(settings)
+    target = Target(
+        database=settings.clickhouse_database,
+        cluster=settings.clickhouse_cluster,
+        retention_months=settings.retention_months,
+        username=settings.clickhouse_username,
+        password=settings.clickhouse_password.get_secret_value(),
+    )
+    for name in apply_migrations(client, target):
+        print(f"applied {name}")
+    if topics:
+        retention = {"retention.ms": str(broker.topic_retention_minutes * 60_000)}
+        specs = dict.fromkeys(SPECS, broker.partitions)
+        options = broker.client_options()
+        counts = asyncio.run(
+            ensure_topics(
+                broker.broker,
+                specs,
+                retention,
+                60,
+                replication_factor=broker.replication_factor,
+                client_options=options,
+            )
+        )
+        for name, partitions in counts.items():
+            print(f"topic {name} has {partitions} partitions")
+
+
+def main() -> None:
+    """Run the command line; what is wrong outside of the program is one sentence on stderr and exit 1."""
+    try:
+        app()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "HEADRACE_" + "_".join(map(str, fault["loc"])).upper()
+            print(f"The setting {name} cannot be {fault['input']!r}: {fault['msg']}.", file=sys.stderr)
+        sys.exit(1)
+    except _SENTENCES as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)

@@ -1,0 +1,44 @@
+"""Where the parts of a stack listen: one port base, five ports."""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+DEFAULT_PORT_BASE: Final = 8700
+HOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """The addresses of a stack's parts."""
+
+    collector_url: str
+    reports_url: str
+    clickhouse_url: str
+    broker: str
+    worker_url: str
+
+    @classmethod
+    def at(cls, port_base: int) -> "Endpoints":
+        """Those of `headrace up --port-base`: the five ports from there."""
+        return cls(
+            collector_url=f"http://{HOST}:{port_base}",
+            reports_url=f"http://{HOST}:{port_base + 1}",
+            clickhouse_url=f"http://{HOST}:{port_base + 2}",
+            broker=f"{HOST}:{port_base + 3}",
+            worker_url=f"http://{HOST}:{port_base + 4}",
+        )
+
+    @classmethod
+    def found(cls, port_base: int | None) -> "Endpoints":
+        """Those of `port_base` where it is given; else the environment's HEADRACE_… addresses, else the default's."""
+        if port_base is not None:
+            return cls.at(port_base)
+        default = cls.at(int(os.environ.get("HEADRACE_PORT_BASE", DEFAULT_PORT_BASE)))
+        return cls(
+            collector_url=os.environ.get("HEADRACE_COLLECTOR_URL", default.collector_url),
+            reports_url=os.environ.get("HEADRACE_REPORTS_URL", default.reports_url),
+            clickhouse_url=os.environ.get("HEADRACE_CLICKHOUSE_URL", default.clickhouse_url),
+            broker=os.environ.get("HEADRACE_BROKER", default.broker),
+            worker_url=os.environ.get("HEADRACE_WORKER_URL", default.worker_url),
+        )
