@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
+from starlette.types import Send
 
 from schemas.reasons import Reason
 
@@ -90,3 +91,11 @@ def _result(verdict: Verdict) -> dict[str, str]:
         return {"eventId": verdict.event_id, "status": "accepted"}
     reason, field, message = verdict.refused
     return {"eventId": verdict.event_id, "status": "rejected", "reason": reason, "field": field, "message": message}
+
+
+async def send_answer(send: Send, answer: Answer, cors: Headers) -> None:
+    """Write the answer to the ASGI server, CORS headers last."""
+    fixed = (b"content-length", b"%d" % len(answer.body)), (b"content-type", answer.content_type)
+    headers = [*(fixed if answer.status != 204 else ()), *answer.headers, *cors]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})

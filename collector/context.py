@@ -43,13 +43,15 @@ class Contexts:
         # A server's SDK speaks for its users: the request's own address and User-Agent are then the server's.
         library = context.get("library", "")
         on_device = not library or library.lower() in DEVICE_LIBRARIES
-        from_browser = not library or library.lower() in BROWSER_LIBRARIES
+        # Every browser says Mozilla; curl and HTTP libraries send for somebody else, and are no robots that visit.
+        is_browser = self._sender.user_agent.startswith("Mozilla/")
+        from_browser = is_browser and (not library or library.lower() in BROWSER_LIBRARIES)
         put: Context = {}
         if ip := mask_ip(context.get("ip", self._sender.ip if on_device else "")):
             put["ip"] = ip
         if on_device and self._sender.country and "country" not in context:
             put["country"] = self._sender.country
-        if from_browser and self._sender.user_agent and "userAgent" not in context:
+        if from_browser and "userAgent" not in context:
             put["userAgent"] = self._sender.user_agent[:MAX_CONTEXT_TEXT]
         kept = {name: text for name, text in context.items() if name != "ip"} if "ip" in context else context
         return {**kept, **put}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from collector.answers import Refused, Verdict
 from collector.arrival import Arrival
-from collector.body import Batch
+from collector.batch import Batch
 from collector.checking import check_shapes, collect
 from collector.context import Contexts
 from collector.grouping import Groups

@@ -54,7 +54,11 @@ def flatten_context(sent: Mapping[str, Any]) -> Context:
     for name, value in sent.items():
         if isinstance(value, dict):
             _put_nested(nested, name, value)
-        elif name in _FIELDS and (text := _text_of(value)):
+        elif name not in _FIELDS:
+            continue
+        elif isinstance(value, str) and value:  # nearly every one, so without a call
+            flat[name] = value[:MAX_CONTEXT_TEXT]
+        elif text := _text_of(value):
             flat[name] = text
     return {**nested, **flat} if nested else flat
 

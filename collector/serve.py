@@ -34,17 +34,15 @@ class _Server(uvicorn.Server):
 async def serve(app: Collector, settings: CollectorSettings) -> int:
     """Serve until SIGINT or SIGTERM; the exit code: 0 after a graceful stop, 1 where the port cannot be had.
 
-    A graceful stop accepts no connection any more and finishes the requests in flight (within `collector_stop_seconds`).
+    A graceful stop accepts no more connections and finishes the requests in flight, within `collector_stop_seconds`.
     The sink is closed either way. Run it with `uvloop.run`, in the main thread.
     """
     try:
         listener = _listen(settings.collector_host, settings.collector_port)
     except OSError as error:
+        why = str(error.strerror).partition(" (while")[0]  # create_server repeats the address
         where = f"{settings.collector_host}:{settings.collector_port}"
-        print(
-            f"The collector cannot listen on {where}: {error.strerror or error}; free the port or choose another.",
-            file=sys.stderr,
-        )
+        print(f"The collector cannot listen on {where}: {why}; free the port or choose another.", file=sys.stderr)
         await app.close()
         return 1
     server = _Server(_config(app, settings), app)

@@ -28,7 +28,7 @@ def configure_logs(form: Literal["auto", "json", "pretty"], level: str) -> None:
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
     )
-    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    last: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if not pretty:
         last.append(structlog.processors.format_exc_info)
     handler = logging.StreamHandler(sys.stderr)

@@ -33,6 +33,7 @@ from streams.writer import BlockPipeline, Memory, PartitionWriter, Parts
 from warehouse.aliases import ClickHouseAliases
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse
+from warehouse.orphans import ClickHouseOrphans
 from warehouse.states import ClickHouseStateStore
 
 log = structlog.get_logger(__name__)
@@ -89,6 +90,7 @@ def _writer_factory(
         parts = Parts(
             blocks=ClickHouseBlockStore(client),
             states=ClickHouseStateStore(client, settings.recent_ids_limit),
+            orphans=ClickHouseOrphans(client),
             letters=letters,
             pipeline=pipelines[tp.topic],
             rules=lambda: Rules(tenants.current().by_company, clickhouse.retention_months),

@@ -79,6 +79,17 @@ class BlockStore(Protocol):
     def finish(self, block: Block, accounts: Accounts, worker: str) -> None: ...
 
 
+class OrphanStore(Protocol):
+    """Takes over the blocks that an earlier log, now gone, left half written.
+
+    `adopt` completes what their inserts had begun, so that table and rollups agree, and returns their events as
+    (companyId, eventId), without those whose record the partition has stored again since by `journals`. The collector's
+    journal sends their records again; then they are stored already, and no duplicates. Raises StoreUnavailable.
+    """
+
+    def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]: ...
+
+
 class StoreUnavailable(Exception):
     """The warehouse does not answer now; nothing is lost by trying again."""
 

@@ -101,4 +101,6 @@ EVENT_COLUMNS: Final = (
     "logId",
     "logPartition",
     "logOffset",
+    "journal",
+    "sequence",
 )

@@ -21,7 +21,7 @@ def open_country_lookup(path: str | None) -> Callable[[str], str]:
         )
     try:
         reader = maxminddb.open_database(path)
-    except (maxminddb.InvalidDatabaseError, UnicodeDecodeError) as error:
+    except maxminddb.InvalidDatabaseError as error:
         raise ValueError(
             f"The country database {path} cannot be read ({error}). Download the .mmdb file again, unpacked."
         ) from error

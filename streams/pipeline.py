@@ -116,14 +116,16 @@ class Pipeline:
         state.found.update(found.ids)
         for span in found.sessions:
             state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
-        rows = BlockRows()
+        rows, adopted = BlockRows(), 0
         for enriched in prepared.events:
-            if not _is_duplicate(enriched.event, state):
+            if _is_adopted(enriched.event, state):
+                adopted += 1
+            elif not _is_duplicate(enriched.event, state):
                 identified = _identify(_sessionize(enriched, state, rows))
                 rows.events.append(event_row(identified, state.partition))
         rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in prepared.rejections)
         state.journals.update(prepared.journals)
-        return Settled(rows, prepared.accounts(len(rows.events)))
+        return Settled(rows, prepared.accounts(len(rows.events) + adopted))
 
 
 @dataclass(slots=True)
@@ -155,7 +157,7 @@ class Prepared:
         self.last_received_at = max(self.last_received_at, at)
 
     def accounts(self, stored: int) -> Accounts:
-        """The block's figures once `stored` of its events have become rows."""
+        """The block's figures once `stored` of its events are rows."""
         return Accounts(
             records=self.records,
             redelivered=self.redelivered,
@@ -221,6 +223,17 @@ def _reject_record(log_record: LogRecord, error: Exception) -> Rejection:
 
 def _visitor(event: ValidatedEvent) -> str:
     return record_key(event.record["companyId"], event.record["anonymousId"] or event.source["userId"])
+
+
+def _is_adopted(event: ValidatedEvent, state: PartitionState) -> bool:
+    """Whether the event's row was stored by a block that an earlier log left unfinished; counts once."""
+    if not state.adopted:
+        return False
+    key = (event.record["companyId"], event.source["eventId"])
+    if key not in state.adopted:
+        return False
+    state.adopted.remove(key)
+    return True
 
 
 def _is_duplicate(event: ValidatedEvent, state: PartitionState) -> bool:

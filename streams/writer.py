@@ -17,7 +17,7 @@ from typing import Final, Protocol, TypeVar
 import structlog
 
 from schemas import metrics
-from schemas.blocks import Block, BlockStore, Claim, Found, Partition, StateStore, StoreUnavailable
+from schemas.blocks import Block, BlockStore, Claim, Found, OrphanStore, Partition, StateStore, StoreUnavailable
 from schemas.stages import LogRecord
 from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Sessions
@@ -57,6 +57,7 @@ class Parts:
 
     blocks: BlockStore
     states: StateStore
+    orphans: OrphanStore
     letters: LetterLog
     pipeline: BlockPipeline
     rules: Callable[[], Rules]
@@ -94,6 +95,7 @@ class PartitionWriter:
         self._bytes = 0
         self._wanted_end = 0
         self._changed = asyncio.Event()
+        self._room = asyncio.Event()
         self._closing = asyncio.Event()
 
     @property
@@ -119,6 +121,7 @@ class PartitionWriter:
         ids, sessions = RecentIds(now - memory.ids, memory.id_limit), Sessions(memory.gap, now - memory.sessions)
         state = PartitionState(partition, position, dict(journals), ids, sessions)
         if self._remembers:
+            state.adopted.update(await self._repeated(lambda: self._parts.orphans.adopt(partition, journals)))
             since = min(ids.since, sessions.since)
             recent = await self._repeated(lambda: states.recent(partition, self._partitions, position, since))
             ids.since = max(ids.since, recent.ids_since)
@@ -130,7 +133,8 @@ class PartitionWriter:
     async def put(self, pending: Pending) -> None:
         """Take the next record; a record that the ledger has is acknowledged at once."""
         while self._bytes >= 2 * self._parts.max_bytes and not self._wanted_end and not self._closing.is_set():
-            await asyncio.sleep(0.01)
+            self._room.clear()
+            await self._room.wait()
         if pending.record.offset < self.position:
             pending.acknowledge()
             return
@@ -150,6 +154,7 @@ class PartitionWriter:
         """Let `run` end after the block under way."""
         self._closing.set()
         self._changed.set()
+        self._room.set()
 
     async def write_rest(self) -> None:
         """Once `run` has ended: write what is pending, unless the warehouse is away."""
@@ -196,6 +201,7 @@ class PartitionWriter:
             return False
         if claim.end > wanted.end:
             self._wanted_end = claim.end
+            self._room.set()
             return False
         return True
 
@@ -246,6 +252,7 @@ class PartitionWriter:
             else:
                 kept.append(pending)
         self._pending = kept
+        self._room.set()
 
     async def _repeated(self, call: Callable[[], _T]) -> _T:
         """The call's answer, repeated while the warehouse is away; raises _Closed when closed meanwhile."""

@@ -97,6 +97,28 @@ class MemoryWarehouse:
         ]
         return Found(frozenset(stored & set(ids)), touching)
 
+    def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]:
+        """Events of other logs' blocks of the partition that are not in the ledger."""
+        finished = {(block.partition, block.start) for block, accounts in self.ledger if accounts.records}
+        adopted: set[tuple[str, str]] = set()
+        for (other, start), claim in self.claims.items():
+            if (other.topic, other.number) != (partition.topic, partition.number) or other == partition:
+                continue
+            if (other, start) not in finished:
+                self.finish(Block(other, start, claim.end), Accounts(), "adopted")
+                adopted |= self._events_of(Block(other, start, claim.end), journals)
+        return adopted
+
+    def _events_of(self, block: Block, journals: Mapping[str, int]) -> set[tuple[str, str]]:
+        where = (block.partition.log_id, block.partition.number)
+        return {
+            (self._value(row, "companyId"), self._value(row, "eventId"))
+            for row in self.events
+            if (self._value(row, "logId"), self._value(row, "logPartition")) == where
+            and block.start <= self._value(row, "logOffset") < block.end
+            and self._value(row, "sequence") > journals.get(self._value(row, "journal"), -1)
+        }
+
     def _finished(self, partition: Partition, position: int) -> list[tuple[Any, ...]]:
         where = ("logId", "logPartition")
         own = (partition.log_id, partition.number)

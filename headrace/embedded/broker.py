@@ -8,6 +8,7 @@ import asyncio
 import importlib.util
 import json
 import shutil
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID
@@ -97,8 +98,8 @@ class EmbeddedBroker:
 
     async def _is_ready(self) -> bool:
         try:
-            _, writer = await asyncio.open_connection(HOST, self._port)  # aiokafka logs an error for a closed port
-            writer.close()
+            with socket.create_connection((HOST, self._port), timeout=1):  # aiokafka logs an error for a closed port
+                pass
             return await read_log_id(self.address) == self._log_id
         except (OSError, KafkaError):
             return False

@@ -68,7 +68,7 @@ def open_server(port: int, engine: Engine, slots: int) -> Server:
 def reload_dictionaries(engine: Engine, stop: threading.Event) -> None:
     """Reload dictionaries as they come due until `stop` is set."""
     reloader = DictionaryReloader(engine.ask, random.uniform)
-    while not stop.wait(0.5):
+    while not stop.wait(1.0):
         try:
             for name, text in reloader.reload_due(time.monotonic()).items():
                 log.warning("a dictionary did not reload", dictionary=name, error=text)
@@ -105,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

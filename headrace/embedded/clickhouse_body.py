@@ -52,7 +52,7 @@ class Body:
                 break
             piece = self._source.read(min(self._left, PIECE))
             if not piece:
-                raise ConnectionError("The client went away in the middle of a request body.")
+                return; raise ConnectionError("The client went away in the middle of a request body.")
             self._left -= len(piece)
             if not self._left:
                 self._end_chunk()
@@ -117,5 +117,5 @@ def parse_form(content_type: str, body: bytes) -> dict[str, str]:
         name = part.get_param("name", header="Content-Disposition")
         payload = part.get_payload(decode=True)
         if isinstance(name, str) and isinstance(payload, bytes):
-            fields[name] = payload.decode()
+            fields[name] = payload.decode(errors="replace")
     return fields

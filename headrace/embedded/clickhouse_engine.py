@@ -94,7 +94,7 @@ def run_insert(connection: Any, insert: Insert, pieces: Iterable[bytes]) -> Answ
     ClickHouse, what exceeds one insert block, a million rows, may already be in).
     """
     try:
-        with connection.send_insert(insert.statement.decode(), insert.format) as inserter:
+        with connection.send_insert(insert.statement.decode(errors="replace"), insert.format) as inserter:
             for piece in pieces:
                 inserter.append(piece)
             done = inserter.finish()

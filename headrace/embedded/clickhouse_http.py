@@ -5,44 +5,33 @@ and the JDBC driver send.
 """
 
 import json
+import sys
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import chain
 from urllib.parse import parse_qsl, urlsplit
 
-from headrace.embedded.clickhouse_body import Body, parse_form, read_query, read_until
-from headrace.embedded.clickhouse_codecs import compress, from_blocks, inflate, pick_encoding, to_blocks
-from headrace.embedded.clickhouse_engine import RESULT_LIMIT, Answer, Engine, apply_settings, run_insert, run_query
+import structlog
+
+from headrace.embedded.clickhouse_body import Body, parse_form, read_query
+from headrace.embedded.clickhouse_engine import Answer, Engine
 from headrace.embedded.clickhouse_errors import QueryError
-from headrace.embedded.clickhouse_native import CUSTOM_SERIALIZATION_REVISION, upgrade_native
-from headrace.embedded.clickhouse_query import (
-    find_keyword,
-    find_result_format,
-    has_result,
-    keeps_session_state,
-    parse_query_parameters,
-    parse_settings,
-    split_insert,
+from headrace.embedded.clickhouse_requests import (
+    compress_answer,
+    content_type,
+    encode_result,
+    open_data,
+    run_request,
 )
 from headrace.embedded.clickhouse_sessions import Sessions
 
-_HEAD = 1 << 18  # An INSERT's data begins within ClickHouse's default max_query_size.
+log = structlog.get_logger()
+
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
-_TRUE = frozenset({"1", "true"})
+_HEADERS = {"database": "X-ClickHouse-Database", "default_format": "X-ClickHouse-Format"}
 _OK = b"Ok.\n"
 _TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
-
-_CONTENT_TYPES = {
-    "TabSeparated": "text/tab-separated-values; charset=UTF-8",
-    "TSV": "text/tab-separated-values; charset=UTF-8",
-    "CSV": "text/csv; charset=UTF-8; header=absent",
-    "CSVWithNames": "text/csv; charset=UTF-8; header=present",
-    "JSON": "application/json; charset=UTF-8",
-    "JSONCompact": "application/json; charset=UTF-8",
-    "JSONEachRow": "application/x-ndjson; charset=UTF-8",
-}
 
 
 class Server(ThreadingHTTPServer):
@@ -73,6 +62,11 @@ class Server(ThreadingHTTPServer):
         with self._idle:
             self._running -= 1
             self._idle.notify_all()
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
+        """Tell the log of what no client was told; a client that has gone away is no error."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            log.error("a connection failed", client=str(client_address), error=repr(sys.exc_info()[1]))
 
     def finish_queries(self) -> None:
         """Let no further query in and return when the running ones are answered."""
@@ -152,65 +146,37 @@ class Handler(BaseHTTPRequestHandler):
             if self.command != "POST" and not parameters.get("query"):
                 self._send(200, _TEXT, _OK)
                 return
+            for name in ("database", "default_format"):
+                parameters.setdefault(name, self.headers.get(_HEADERS[name], ""))
+            data = open_data(parameters, body, self.headers.get("Content-Encoding", ""))
             with self.server.slots:
-                answer, output_format = self._run(parameters, self._data(parameters, body))
+                answer, output_format = run_request(self.server.sessions, parameters, data, self.command != "POST")
             self._send_answer(parameters, query_id, answer, output_format)
         except QueryError as error:
             self._send_error(parameters, query_id, error)
-
-    def _data(self, parameters: Mapping[str, str], body: Body) -> Iterator[bytes]:
-        """The query text and what follows it, as the engine is to see them."""
-        pieces = inflate(body, self.headers.get("Content-Encoding", "").lower())
-        if parameters.get("decompress") in _TRUE:
-            pieces = from_blocks(pieces)
-        query = parameters.get("query", "")
-        return chain((query.encode() + b"\n",), pieces) if query else pieces
-
-    def _run(self, parameters: Mapping[str, str], data: Iterator[bytes]) -> tuple[Answer, str]:
-        """The answer and its format; "" for a statement that answers with no rows."""
-        head = read_until(data, _HEAD)
-        keyword = find_keyword(head)
-        insert = split_insert(head)
-        settings = {"max_result_bytes": str(RESULT_LIMIT)} if insert is None else {}
-        settings |= parse_settings(parameters, self.command != "POST")
-        keep = keeps_session_state(keyword, head)
-        with self.server.sessions.connection(parameters, settings, keep) as connection:
-            values = parse_query_parameters(parameters)
-            if insert is not None:
-                apply_settings(connection, {f"param_{name}": value for name, value in values.items()})
-                return run_insert(connection, insert, chain((head[insert.data_at :],), data)), ""
-            sql = head + read_query(data)
-            if not keyword and not sql.strip():
-                raise QueryError(62, "Syntax error: the query is empty")
-            default = parameters.get("default_format") or self.headers.get("X-ClickHouse-Format") or "TabSeparated"
-            answer = run_query(connection, sql, default, values)
-            return answer, find_result_format(sql, default) if has_result(keyword) or answer.body else ""
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.exception("a request failed", query_id=query_id)
+            self._send_error(parameters, query_id, QueryError(1002, f"The embedded server failed: {error!r}"))
 
     def _send_answer(self, parameters: Mapping[str, str], query_id: str, answer: Answer, output_format: str) -> None:
-        headers = self._headers(query_id) | {"Content-Type": _CONTENT_TYPES.get(output_format, "text/plain")}
+        headers = self._headers(query_id) | {"Content-Type": content_type(output_format)}
         headers["X-ClickHouse-Summary"] = json.dumps(answer.summary, separators=(",", ":"))
         if output_format:
             headers["X-ClickHouse-Format"] = output_format
-        body = answer.body
-        if output_format == "Native" and _parse_revision(parameters) >= CUSTOM_SERIALIZATION_REVISION:
-            body = upgrade_native(body)
-        self._send(200, headers, self._compress(parameters, headers, body))
-
-    def _compress(self, parameters: Mapping[str, str], headers: dict[str, str], body: bytes) -> bytes:
-        """The body of an answer or an error as the client wants it compressed."""
-        if parameters.get("compress") in _TRUE:
-            return to_blocks(body)
-        encoding = pick_encoding(self.headers.get("Accept-Encoding", ""))
-        if not body or not encoding or parameters.get("enable_http_compression") not in _TRUE:
-            return body
-        headers["Content-Encoding"] = encoding
-        return compress(body, encoding)
+        self._send_encoded(200, parameters, headers, encode_result(parameters, answer.body, output_format))
 
     def _send_error(self, parameters: Mapping[str, str], query_id: str, error: QueryError) -> None:
         headers = self._headers(query_id) | _TEXT | {"X-ClickHouse-Exception-Code": str(error.code)}
         version = "" if "(version " in error.text else f" (version {self.server.engine.version})"
-        text = f"{error.text}{version}\n".encode()
-        self._send(error.status, headers, self._compress(parameters, headers, text))
+        self._send_encoded(error.status, parameters, headers, f"{error.text}{version}\n".encode())
+
+    def _send_encoded(self, status: int, parameters: Mapping[str, str], headers: dict[str, str], body: bytes) -> None:
+        packed, encoding = compress_answer(parameters, self.headers.get("Accept-Encoding", ""), body)
+        if encoding:
+            headers["Content-Encoding"] = encoding
+        self._send(status, headers, packed)
 
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
@@ -228,8 +194,3 @@ class Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
         self.wfile.flush()
-
-
-def _parse_revision(parameters: Mapping[str, str]) -> int:
-    text = parameters.get("client_protocol_version", "0")
-    return int(text) if text.isdigit() else 0

@@ -16,7 +16,7 @@ _TOKEN = re.compile(
 )
 _TRAILING_FORMAT = re.compile(rb"\bFORMAT\s+(\w+)\s*(?:SETTINGS\b[^;]*)?;?\s*$", re.I)
 _DATA_START = re.compile(rb"[ \t\f]*\r?\n?")
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _READERS = frozenset(b"SELECT WITH SHOW DESCRIBE DESC EXISTS EXPLAIN CHECK VALUES FROM KILL BACKUP RESTORE".split())
 
@@ -160,11 +160,14 @@ def parse_query_parameters(parameters: Mapping[str, str]) -> dict[str, str]:
 
 def set_statement(settings: Mapping[str, str]) -> str:
     """One SET for all of `settings`. Names that are no identifiers are quoted, for the engine to refuse by name."""
-    return "SET " + ", ".join(f"{_quoted_name(name)} = {quote(value)}" for name, value in settings.items())
+    return "SET " + ", ".join(
+        f"{name if _NAME.fullmatch(name) else quote_name(name)} = {quote(value)}" for name, value in settings.items()
+    )
 
 
-def _quoted_name(name: str) -> str:
-    return name if _NAME.fullmatch(name) else "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
+def quote_name(name: str) -> str:
+    """`name` as a name in ClickHouse's SQL."""
+    return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
 def quote(text: str) -> str:

@@ -100,13 +100,11 @@ def _borrowed(session: Session, settings: Mapping[str, str]) -> Iterator[Any]:
 
 
 def _snapshot(connection: Any, settings: Mapping[str, str]) -> dict[str, str | None]:
-    """What `settings` are on a connection now; None = the default."""
-    snapshot: dict[str, str | None] = dict.fromkeys(settings)
-    if settings:
-        listed = ", ".join(quote(name) for name in settings)
-        sql = f"SELECT name, value FROM system.settings WHERE changed AND name IN ({listed})"
-        rows = run_query(connection, sql.encode(), "JSONCompactEachRow").body.splitlines()
-        snapshot |= dict(json.loads(row) for row in rows)
+    """What those of `settings` that ClickHouse knows are on a connection now; None = the default."""
+    listed = ", ".join(quote(name) for name in settings) or "''"
+    sql = f"SELECT name, if(changed, value, NULL) FROM system.settings WHERE name IN ({listed})"
+    rows = run_query(connection, sql.encode(), "JSONCompactEachRow").body.splitlines()
+    snapshot: dict[str, str | None] = dict(json.loads(row) for row in rows)
     if "database" in snapshot:
         snapshot["database"] = run_query(connection, b"SELECT currentDatabase()", "TabSeparatedRaw").body.decode()[:-1]
     return snapshot

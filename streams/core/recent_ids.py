@@ -7,7 +7,7 @@ import re
 
 # Few enough that asking all of them is cheap, enough that dropping one keeps most of what is held.
 GENERATIONS = 8
-_UUID7 = re.compile("([0-9a-fA-F]{8})-([0-9a-fA-F]{4})-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
+_UUID7 = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 
 
 class RecentIds:
@@ -100,8 +100,9 @@ def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, rec
 
 
 def _uuid7_time(event_id: str) -> int | None:
-    parts = _UUID7.fullmatch(event_id) if event_id[14:15] == "7" else None
-    return parts and int(parts[1] + parts[2], 16)
+    if event_id[14:15] != "7" or not _UUID7.fullmatch(event_id):
+        return None
+    return int(event_id[:8] + event_id[9:13], 16)
 
 
 def _latest(generation: _Generation) -> int:

@@ -305,7 +305,7 @@ def _redact_pattern(text: str, pattern: re.Pattern[str]) -> str:
     """Replaces matches that start outside a placeholder: a pattern as wide as `\\w+` must not redact `redacted`."""
     pieces: list[str] = []
     position = 0
-    skips = [found.span() for found in _PLACEHOLDER.finditer(text)] + [(len(text) + 1, len(text) + 1)]
+    skips = [found.span() for found in _PLACEHOLDER.finditer(text)] + [(len(text), len(text))]
     for skip_start, skip_end in skips:
         while position < skip_start and (found := pattern.search(text, position)) and found.start() < skip_start:
             end = max(found.end(), found.start() + 1)

@@ -33,6 +33,8 @@ def event_row(identified: IdentifiedEvent, partition: Partition) -> tuple[Any, .
         partition.log_id,
         partition.number,
         event.offset,
+        record["journal"],
+        record["sequence"],
     )
 
 

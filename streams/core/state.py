@@ -9,7 +9,11 @@ from streams.core.sessions import Session, Sessions
 
 @dataclass(slots=True)
 class PartitionState:
-    """`position` is the first offset that is not stored; `journals` the highest sequence stored of each journal."""
+    """`position` is the first offset that is not stored; `journals` the highest sequence stored of each journal.
+
+    `found` are stored ids looked up for the block under way; `adopted` are events that an earlier log's unfinished
+    blocks have stored, and whose records are still to come again.
+    """
 
     partition: Partition
     position: int
@@ -17,6 +21,7 @@ class PartitionState:
     ids: RecentIds
     sessions: Sessions
     found: set[tuple[str, str]] = field(default_factory=set)
+    adopted: set[tuple[str, str]] = field(default_factory=set)
 
     def load(self, recent: RecentState) -> None:
         """Take over what was read back."""

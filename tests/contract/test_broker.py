@@ -167,6 +167,8 @@ async def test_an_idempotent_producer_of_the_previous_log_is_refused(embedded: E
             await end(process)
             async with running(embedded):
                 await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+                async with producer(embedded) as of_this_log:  # as many records: its producer id must not be the same
+                    await of_this_log.send_and_wait(COLLECTED, b"event", partition=0)
                 with pytest.raises(OutOfOrderSequenceNumber):
                     await of_the_previous_log.send_and_wait(COLLECTED, b"event", partition=0)
 

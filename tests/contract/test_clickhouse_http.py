@@ -239,6 +239,7 @@ def test_a_setting_in_the_url_does_not_stay_in_the_session(http: httpx.Client) -
     http.post("/", params=session, content="SET max_threads = 5")
     assert http.post("/", params=session | {"max_threads": "7"}, content=asked).text.startswith("7\t")
     assert http.post("/", params=session | {"database": "system"}, content=asked).text == "5\tsystem\n"
+    assert http.post("/", params=session | {"no_such_setting": "1"}, content=asked).status_code == 404
     assert http.post("/", params=session | {"database": "default"}, content=asked).text == "5\tdefault\n"
 
 

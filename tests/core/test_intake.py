@@ -5,7 +5,7 @@ import pytest
 
 from collector.answers import RequestRefused
 from collector.arrival import Arrival, Sender
-from collector.body import parse_batch
+from collector.batch import parse_batch
 from collector.intake import Intake, take
 from collector.limits import MAX_EVENT_LETTER, MAX_RECORD_TEXT
 from schemas.context import CONTEXT_FIELDS

@@ -96,6 +96,7 @@ def test_category_and_action_go_before_the_name_and_the_longest_pattern_before_s
         ({"type": "boolean"}, [True, False], [0, 1, "true"]),
         ({"type": "object"}, [{}, {"a": 1}], [[], "{}"]),
         ({"type": "array"}, [[], [1]], [{}, "[]"]),
+        ({"enum": [True, "no"]}, [True, "no"], [1, False, "true"]),
         ({"enum": ["eur", "usd", 1]}, ["eur", 1], ["EUR", True, 2, [], {}]),
         ({"type": "string", "pattern": "[a-z]+"}, ["abc"], ["", "abc1", "ABC", "abc\n", 1]),
         ({"type": "string", "minLength": 2, "maxLength": 3}, ["ab", "äöü"], ["a", "abcd", 12]),

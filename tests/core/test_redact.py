@@ -3,6 +3,7 @@
 import json
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -43,6 +44,7 @@ CLEAN = [
     "1HGBH41JXMN109186",
     "550e8400-e29b-41d4-a716-446655440000",
     "41111111-1111-1111-8111-111111111111",
+    "deadbeef-dead-dead-4111-111111111111",
     "1764000000123",
     "1764000000123456",
     "4111111111111112",
@@ -109,6 +111,13 @@ def test_a_card_is_found_with_what_is_written_after_it(after: str) -> None:
     assert "4111" not in redact_text("card 4111111111111111" + after)
 
 
+def test_a_pattern_that_matches_nothing_gives_back_the_same_object() -> None:
+    policy = RedactionPolicy(patterns=(re.compile("K"),))
+    text = '{"a":"b","c":[1]}'
+    assert redact_text(text, policy) is text
+    assert redact_properties(text, policy) is text
+
+
 def test_a_fraction_beside_a_card_stays() -> None:
     assert redact_text("0.4111111111111111 4111111111111111") == "0.4111111111111111 [redacted:card]"
 
@@ -138,6 +147,7 @@ def test_a_tenants_own_pattern_is_taken_out_of_strings_and_numbers() -> None:
         ("/r?q=4111+1111+1111+1111", "/r?q=[redacted:card]"),
         ("/login?next=/r?token=abc", "/login?next=/r?token=[redacted:parameter]"),
         ("/login?next=%2Fr%3Ftoken%3Dabc&x=1", "/login?next=/r%3Ftoken%3D[redacted:parameter]&x=1"),
+        ("/r?q=\ud800%20bob@e.com", "/r?q=%3F%20[redacted:email]"),
         ("/users/bob@e.com/edit", "/users/[redacted:email]/edit"),
         ("mailto:bob@e.com", "mailto:[redacted:email]"),
         ("/r?token=", "/r?token="),
@@ -150,6 +160,13 @@ def test_a_url_loses_its_secrets_and_nothing_else(url: str, redacted: str) -> No
 @pytest.mark.parametrize("name", sorted(DEFAULT_URL_PARAMETERS))
 def test_each_listed_parameter_is_replaced(name: str) -> None:
     assert redact_url(f"/?a=1&{name.upper()}=s3cr3t#x") == f"/?a=1&{name.upper()}=[redacted:parameter]#x"
+
+
+def test_a_url_encoded_in_a_url_400_times_does_not_raise() -> None:
+    url = "bob"
+    for _ in range(400):
+        url = "/?a=" + quote(url, safe="")
+    assert redact_url(url) is url
 
 
 def test_a_context_loses_secrets_in_what_people_write_and_is_the_same_when_clean() -> None:
@@ -179,6 +196,15 @@ def test_what_is_not_secret_keeps_its_bytes() -> None:
 def test_a_number_that_is_a_card_becomes_a_string() -> None:
     redacted = redact_properties('{"a":4111111111111111,"b":[5555555555554444],"c":1764000000123,"d":-0.5}')
     assert redacted == '{"a":"[redacted:card]","b":["[redacted:card]"],"c":1764000000123,"d":-0.5}'
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_each_kind_is_found_alone(secret: str) -> None:
+    assert TRACES[secret] not in redact_properties(json.dumps({"a": secret}, ensure_ascii=False))
+
+
+def test_a_secret_parameter_is_found_alone() -> None:
+    assert redact_properties('{"href":"/r?code=1"}') == '{"href":"/r?code=[redacted:parameter]"}'
 
 
 def test_an_address_as_a_key_and_a_url_as_a_value_are_redacted() -> None:

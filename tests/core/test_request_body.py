@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from collector.answers import RequestRefused
 from collector.auth import find_write_key
-from collector.body import inflate, inflate_declared, parse_batch, parse_json
+from collector.batch import parse_batch, parse_json
+from collector.body import inflate, inflate_declared
 from collector.times import epoch_ms, epoch_ms_or_none
 from schemas.reasons import Reason
 

@@ -190,6 +190,11 @@ def test_a_changed_file_is_read_again_after_the_interval(path: Path) -> None:
     assert "globex" in file.current().by_company
     clock.now += 0.5
     assert list(file.current().by_write_key) == ["new_key"]
+    written(path, "tenants: {acme: {writeKeys: [newest_key]}}")
+    clock.now += 0.5
+    assert list(file.current().by_write_key) == ["new_key"]
+    clock.now += 0.5
+    assert list(file.current().by_write_key) == ["newest_key"]
 
 
 def test_a_file_that_did_not_change_gives_the_same_tenants(path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -118,9 +119,10 @@ def new_parts(warehouse: MemoryWarehouse, letters: Letters, *, ids_ms: int = 3_6
     return Parts(
         blocks=warehouse,
         states=warehouse,
+        orphans=warehouse,
         letters=letters,
         pipeline=PIPELINE,
-        rules=lambda: Rules({"acme": Tenant(companyId="acme")}, 24),
+        rules=lambda: Rules({"acme": Tenant(company_id="acme")}, 24),
         clock=lambda: NOW,
         worker="w",
         memory=Memory(ids_ms, 1_000_000, 2 * 3_600_000, GAP),
@@ -129,9 +131,11 @@ def new_parts(warehouse: MemoryWarehouse, letters: Letters, *, ids_ms: int = 3_6
     )
 
 
-async def deliver(parts: Parts, log: list[LogRecord], block_sizes: Iterable[int]) -> list[int]:
+async def deliver(
+    parts: Parts, log: list[LogRecord], block_sizes: Iterable[int], partition: Partition = PARTITION
+) -> list[int]:
     """Open the partition, write the log's rest in blocks of these sizes; returns the offsets acknowledged."""
-    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    writer = PartitionWriter(partition, 1, parts, remembers=True)
     position = await writer.open()
     acknowledged: list[int] = []
     rest = [record for record in log if record.offset >= position]
@@ -140,7 +144,7 @@ async def deliver(parts: Parts, log: list[LogRecord], block_sizes: Iterable[int]
         size = next(sizes, len(rest))
         taken, rest = rest[:size], rest[size:]
         for record in taken:
-            await writer.put(Pending(record, 0.0, lambda offset=record.offset: acknowledged.append(offset)))
+            await writer.put(Pending(record, 0.0, partial(acknowledged.append, record.offset)))
         await writer.write_rest()
     await writer.write_rest()
     return acknowledged
@@ -242,7 +246,7 @@ async def test_a_zombie_that_wakes_up_writes_nothing_and_goes_on_from_the_ledger
     await zombie.open()
     acknowledged: list[int] = []
     for record in log[:10]:
-        await zombie.put(Pending(record, 0.0, lambda offset=record.offset: acknowledged.append(offset)))
+        await zombie.put(Pending(record, 0.0, partial(acknowledged.append, record.offset)))
     await deliver(parts, log, [6, 6])
     before = list(warehouse.events)
     await zombie.write_rest()
@@ -262,6 +266,31 @@ async def test_records_that_a_journal_sends_again_count_nowhere() -> None:
     assert_exact(warehouse, {f"e{n}" for n in range(7)})
     assert sum(entry.redelivered for entry in accounts) == 5
     assert sum(entry.duplicate for entry in accounts) == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_log_that_is_lost_in_the_middle_of_a_block_loses_doubles_and_miscounts_nothing(step: str) -> None:
+    log, ids, copies = random_log(seed=3, records=30)
+    values = [CODEC.decode_collected(record.value or b"") for record in log]
+    for sequence, value in enumerate(values, start=1):
+        value["journal"], value["sequence"] = "journal", sequence
+    log = [
+        LogRecord(record.offset, record.key, CODEC.encode_collected(value))
+        for record, value in zip(log, values, strict=True)
+    ]
+    warehouse, letters = FragileWarehouse(), Letters()
+    parts = new_parts(warehouse, letters)
+    await deliver(parts, log[:10], [])
+    warehouse.fuse = step
+    with pytest.raises(Killed):
+        await deliver(parts, log[:20], [5])
+    again = [LogRecord(offset, record.key, record.value) for offset, record in enumerate(log[3:])]
+    renewed = Partition("renewed log", PARTITION.topic, PARTITION.number)
+    await deliver(parts, again[:9], [4, 4], renewed)
+    await deliver(parts, again, [6], renewed)
+    assert stored_ids(warehouse) == Counter(ids)
+    assert sum(accounts.stored for _, accounts in warehouse.ledger) == len(ids)
+    assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
 
 
 async def test_a_poison_record_becomes_a_dead_letter_and_the_partition_goes_on() -> None:

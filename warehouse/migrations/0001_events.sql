@@ -46,9 +46,12 @@ CREATE TABLE IF NOT EXISTS events {on_cluster}
     logId LowCardinality(String),
     logPartition UInt32 CODEC(ZSTD(1)),
     logOffset UInt64 CODEC(Delta, ZSTD(1)),
+    journal LowCardinality(String) COMMENT 'the collector journal that sent the record; empty: none',
+    sequence UInt64 CODEC(Delta, ZSTD(1)),
     storedAt DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC') CODEC(Delta, ZSTD(1)),
     visitorId String MATERIALIZED if(anonymousId != '', anonymousId, userId) CODEC(ZSTD(1)),
-    visitor UInt64 MATERIALIZED sipHash64(companyId, if(anonymousId != '', anonymousId, userId)) CODEC(ZSTD(1))
+    visitor UInt64 MATERIALIZED sipHash64(companyId, if(anonymousId != '', anonymousId, userId)) CODEC(ZSTD(1)),
+    INDEX logId logId TYPE set(16) GRANULARITY 8
 )
 ENGINE = {MergeTree:events}
 PARTITION BY toYYYYMM(timestamp)
