@@ -93,9 +93,10 @@ class BrokerConnections:
         self._on_drop()
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; one that cannot send what it still holds is left behind after a second."""
         if self._refreshing is not None:
             self._refreshing.cancel()
-        closing = [connection.close() for connection in self._connections.values()]
+        closing = [future for connection in self._connections.values() if (future := connection.close())]
         self._connections.clear()
-        await asyncio.gather(*(future for future in closing if future is not None))
+        if closing:
+            await asyncio.wait(closing, timeout=1.0)

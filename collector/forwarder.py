@@ -57,7 +57,9 @@ class Forwarder:
 
     async def run(self) -> None:
         """Forward until cancelled."""
-        while True:
+        running = asyncio.current_task()
+        # A TaskGroup that fails in the moment it is cancelled forgets that it was.
+        while running is not None and not running.cancelling():
             try:
                 await self._pass()
             except* LogUnavailable as errors:

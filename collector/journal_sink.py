@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from collector.forwarder import Forwarder, Stored
 from collector.journal import Journal
 from collector.journal_format import Frame
@@ -12,6 +14,8 @@ from collector.log_client import LogClient
 from collector.sink import Outgoing, SinkUnavailable
 from schemas import metrics
 from schemas.codec import Codec
+
+_log = structlog.get_logger(__name__)
 
 
 class JournalSink:
@@ -91,10 +95,10 @@ class JournalSink:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._close_seconds
         await self._forwarder.drained(self._close_seconds)
-        await self._client.close(max(0.0, end - loop.time()) if self._direct else 0.0)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._client.close(max(0.0, end - loop.time()) if self._direct else 0.0)
         await self._journal.close()
 
     async def _put_in_journal(self, records: Sequence[Outgoing]) -> None:
@@ -116,8 +120,11 @@ class JournalSink:
 
     async def _tend(self) -> None:
         while True:
-            await self._journal.end_aged_segment()
-            await self._forwarder.delete_needless()
+            try:
+                await self._journal.end_aged_segment()
+                await self._forwarder.delete_needless()
+            except OSError as error:
+                _log.error("journal_not_tended", error=str(error))  # a file left behind is sent again, no more
             self._publish()
             await asyncio.sleep(self._poll_seconds)
 

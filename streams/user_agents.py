@@ -15,7 +15,7 @@ _MAX_LENGTH: Final = 1024
 #: Programs that fetch by themselves, beyond those ua-parser calls spiders. `cubot` is a maker of phones. Libraries that
 #: apps and servers send their own product events with (okhttp, node, axios, Dart, CFNetwork) are not in it.
 _BOT: Final = re.compile(
-    r"(?<!cu)bot(?![a-z])|crawl|spider|slurp|scrap[ey]|headless|phantomjs|puppeteer|playwright|selenium|webdriver"
+    r"(?<!cu)bot(?![a-z])|crawl|spider|slurp|scrap[ey]|headless|phantomjs|fetcher|validator|puppeteer|playwright|selenium|webdriver"
     r"|lighthouse|pagespeed|gtmetrix|pingdom|uptime|statuscake|site24x7|synthetic|monitor(?:ing|\b)|checkly|nagios"
     r"|zabbix|prometheus|blackbox.exporter|kube-probe|healthcheck|facebookexternalhit|meta-external|^whatsapp/|preview"
     r"|ia_archiver|mediapartners|google-(?:read|extended|inspection|safety)|chatgpt-user|perplexity-user|claude-user"

@@ -6,6 +6,7 @@ from typing import Any, Final
 from schemas.blocks import Block, BlockStore, Found, Partition
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
+from schemas.identifiers import record_key
 from schemas.records import CollectedEvent, CollectedRecord
 from schemas.stages import LogRecord
 from schemas.tenants import Tenant
@@ -74,7 +75,10 @@ class Filler:
 
     def put(self, records: Iterable[CollectedRecord], *, finish: bool = True) -> Block:
         """One block of these records; without `finish` it stays claimed and written, as after a crash."""
-        values = [(f"{record['companyId']}:{record['anonymousId']}", CODEC.encode_collected(record)) for record in records]
+        values = [
+            (record_key(record["companyId"], record["anonymousId"]), CODEC.encode_collected(record))
+            for record in records
+        ]
         return self.put_values(values, finish=finish)
 
     def put_values(self, values: Sequence[tuple[str, bytes]], *, finish: bool = True) -> Block:

@@ -11,6 +11,8 @@ from warehouse.client import ClickHouse
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: Inserts under a token are recognised as repeated while they are among the newest of a table.
 DEDUPLICATION_WINDOW: Final = 10_000
+#: personOf(visitor): the linked user if any, then that user's person if aliased.
+_PERSON_OF = re.compile(r"personOf\(((?:[^()]|\([^()]*\))*)\)")
 _ENGINE = re.compile(r"\{(\w*MergeTree):(\w+)(?:,(\w+))?\}")
 
 
@@ -44,6 +46,7 @@ def statements(sql: str, target: Target) -> Iterator[str]:
     """A file's statements for one target: engines, cluster clause, database and retention filled in."""
     text = re.sub(r"^--.*\n", "", sql, flags=re.MULTILINE)
     text = _ENGINE.sub(lambda match: _engine(match, target), text)
+    text = _PERSON_OF.sub(lambda match: _person_of(match[1]), text)
     window = "replicated_deduplication_window" if target.cluster else "non_replicated_deduplication_window"
     filled = {
         "{on_cluster}": f"ON CLUSTER '{target.cluster}'" if target.cluster else "",
@@ -63,6 +66,11 @@ def _engine(match: re.Match[str], target: Target) -> str:
         return f"{engine}({version or ''})"
     path = f"'/clickhouse/tables/{{shard}}/{target.database}/{table}', '{{replica}}'"
     return f"Replicated{engine}({path}{', ' + version if version else ''})"
+
+
+def _person_of(visitor: str) -> str:
+    user = f"dictGetOrDefault('{{database}}.visitor_users', 'user', {visitor}, {visitor})"
+    return f"dictGetOrDefault('{{database}}.user_persons', 'person', {user}, {user})"
 
 
 def _dictionary_user(target: Target) -> str:

@@ -52,7 +52,7 @@ class Body:
                 break
             piece = self._source.read(min(self._left, PIECE))
             if not piece:
-                return; raise ConnectionError("The client went away in the middle of a request body.")
+                raise ConnectionError("The client went away in the middle of a request body.")
             self._left -= len(piece)
             if not self._left:
                 self._end_chunk()

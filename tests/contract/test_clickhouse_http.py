@@ -561,6 +561,20 @@ def test_a_folder_that_is_none_is_told_in_one_sentence(tmp_path: Path) -> None:
     assert server.log.read_text().count("\n") == 1
 
 
+def test_the_checksums_in_clickhouses_own_files_are_ours(tmp_path: Path) -> None:
+    sizes = [*range(1, 40), 100, 127, 128, 129, 200, 257, 1000, 5000]
+    with running(tmp_path / "data") as server:
+        for size in sizes:
+            create = f"CREATE TABLE t{size} (a FixedString({size})) ENGINE = MergeTree ORDER BY tuple()"
+            options = {"allow_suspicious_fixed_string_types": "1"}
+            create += " SETTINGS min_bytes_for_wide_part = 0"
+            httpx.post(server.url, params=options, content=create).raise_for_status()
+            fill = f"INSERT INTO t{size} SELECT randomFixedString({size})"
+            httpx.post(server.url, content=fill).raise_for_status()
+        files = [path.read_bytes() for path in (tmp_path / "data").rglob("a.bin")]
+    assert sorted({len(b"".join(from_blocks([file]))) for file in files}) == sizes
+
+
 def test_web_pages_of_other_sites_are_refused(tmp_path: Path) -> None:
     with running(tmp_path / "data") as server:
         for headers in ({"Origin": "https://example.com"}, {"Host": "example.com"}):

@@ -90,6 +90,7 @@ def test_the_kind_of_device_is_known_and_no_person_is_a_bot(ua: str, device_type
         "AcmeCrawler/1.0",
         "Acme-Analytics-Bot/1.0",
         "Feedly/1.0 (+http://www.feedly.com/fetcher.html; like FeedFetcher-Google)",
+        "Qwantify/1.0",
         "curl/8.1.2",
         "Wget/1.21",
         "python-requests/2.31.0",

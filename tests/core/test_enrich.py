@@ -163,9 +163,7 @@ def test_hostile_text_in_every_field_never_raises(text: str) -> None:
 
 
 @settings(deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(CONTEXT_FIELDS), st.text() | st.from_regex(r"[a-z]*:?/*[\w.@\[\]:]*[/?#&=%\w]*"))
-)
+@given(st.dictionaries(st.sampled_from(CONTEXT_FIELDS), st.text() | st.text("a.:/@[]?#&=%")))
 def test_any_context_comes_back_whole_with_every_field(context: dict[str, str]) -> None:
     found = enriched(**context)
     assert set(found) == {*CONTEXT_FIELDS, "bot"}

@@ -3,7 +3,6 @@
 import json
 import re
 from typing import Any
-from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -163,9 +162,7 @@ def test_each_listed_parameter_is_replaced(name: str) -> None:
 
 
 def test_a_url_encoded_in_a_url_400_times_does_not_raise() -> None:
-    url = "bob"
-    for _ in range(400):
-        url = "/?a=" + quote(url, safe="")
+    url = "/?a=" + "".join(f"%{'25' * level}3Fa%{'25' * level}3D" for level in range(400))
     assert redact_url(url) is url
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams.core.sessions import Override, Placement, Session, Sessions, mint_session_id, recompute
 
-GAP = 10
+GAP = 3
 ALICE, BOB = "acme:alice", "acme:bob"
 unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
@@ -50,7 +50,7 @@ class Worker:
     """A partition's worker: looks up a block at once, places its events, commits now or later."""
 
     store: Store
-    state: Sessions = field(default_factory=lambda: Sessions(GAP, -1000))
+    state: Sessions = field(default_factory=lambda: Sessions(GAP, -GAP))
     pending: list[tuple[Event, Placement]] = field(default_factory=list)
 
     def place(self, events: Sequence[Event]) -> list[Placement]:
@@ -92,8 +92,8 @@ class Worker:
                 self.state.load(visitor, session)
 
 
-moments = st.integers(0, 150)
-blocks = st.lists(st.tuples(st.sampled_from([ALICE, BOB]), moments), max_size=6)
+moments = st.integers(0, 60)
+blocks = st.lists(st.tuples(st.sampled_from([ALICE, BOB]), moments), max_size=8)
 step = st.one_of(
     blocks.map(lambda events: ("take", events)),
     blocks.map(lambda events: ("take", events)),
@@ -186,7 +186,7 @@ def test_every_order_of_arrival_gives_the_same_sessions(data: st.DataObject, tim
 
 
 def fresh() -> Sessions:
-    return Sessions(gap=GAP, since=0)
+    return Sessions(gap=10, since=0)
 
 
 def test_an_event_within_the_gap_joins_and_one_beyond_it_opens_a_session() -> None:
@@ -226,7 +226,7 @@ def test_visitors_do_not_share_sessions() -> None:
 
 
 def test_a_lookup_is_needed_exactly_where_a_forgotten_session_may_lie_within_the_gap() -> None:
-    state = Sessions(gap=GAP, since=100)
+    state = Sessions(gap=10, since=100)
     assert state.needs_lookup(109)
     assert not state.needs_lookup(110)
     state.evict(200)
@@ -261,5 +261,5 @@ def test_a_session_id_is_the_same_on_every_replay_and_reads_as_a_uuid() -> None:
 
 
 def test_recompute_cuts_at_gaps_and_counts_repeated_times() -> None:
-    assert recompute([121, 100, 110, 110], GAP) == [(100, 110, 3), (121, 121, 1)]
-    assert recompute([], GAP) == []
+    assert recompute([121, 100, 110, 110], 10) == [(100, 110, 3), (121, 121, 1)]
+    assert recompute([], 10) == []

@@ -104,12 +104,6 @@ SOURCE(CLICKHOUSE(QUERY 'SELECT sipHash64(companyId, id) AS user, sipHash64(comp
 LAYOUT(HASHED())
 LIFETIME(MIN 1 MAX 2);
 
--- What a visitor resolves to: the linked user if any, then that user's person if aliased.
-CREATE FUNCTION IF NOT EXISTS personOf {on_cluster} AS (visitor) ->
-    dictGetOrDefault('{database}.user_persons', 'person',
-        dictGetOrDefault('{database}.visitor_users', 'user', visitor, visitor),
-        dictGetOrDefault('{database}.visitor_users', 'user', visitor, visitor));
-
 CREATE VIEW IF NOT EXISTS sessions {on_cluster} AS
 SELECT
     companyId,

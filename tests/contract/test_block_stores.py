@@ -1,0 +1,230 @@
+"""The warehouse in memory and in ClickHouse behave alike: claims, tokens, ledger, state, orphans."""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from schemas.blocks import Accounts, Block, BlockRows, BlockStore, OrphanStore, Partition, StateStore, StoreUnavailable
+from schemas.settings import ClickHouseSettings
+from schemas.stages import EVENT_COLUMNS
+from tests.contract.clickhouse_fixture import clickhouse_url
+from warehouse.blocks import ClickHouseBlockStore
+from warehouse.client import ClickHouse
+from warehouse.memory import MemoryWarehouse
+from warehouse.migrate import Target, apply_migrations, migrations, statements
+from warehouse.orphans import ClickHouseOrphans
+from warehouse.states import ClickHouseStateStore
+
+SEPTEMBER, OCTOBER = 1_790_000_000_000, 1_792_000_000_000
+PARTITION = Partition("log", "events.collected", 0)
+
+
+class Warehouse(Protocol):
+    @property
+    def blocks(self) -> BlockStore: ...
+
+    @property
+    def states(self) -> StateStore: ...
+
+    @property
+    def orphans(self) -> OrphanStore: ...
+
+    def count(self) -> int: ...
+
+
+class InMemory:
+    def __init__(self) -> None:
+        self.blocks = self.states = self.orphans = self._memory = MemoryWarehouse()
+
+    def count(self) -> int:
+        return len(self._memory.events)
+
+
+class InClickHouse:
+    def __init__(self, client: ClickHouse) -> None:
+        self.client = client
+        self.blocks = ClickHouseBlockStore(client)
+        self.states = ClickHouseStateStore(client, 1_000)
+        self.orphans = ClickHouseOrphans(client)
+
+    def count(self) -> int:
+        return int(self.client.rows("SELECT count() FROM events")[0][0])
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder: Path = tmp_path_factory.mktemp("blocks") / "clickhouse"
+    with clickhouse_url(folder) as url:
+        yield url
+
+
+@pytest.fixture
+def clickhouse(server_url: str, request: pytest.FixtureRequest) -> Iterator[InClickHouse]:
+    database = "t_" + "".join(letter if letter.isalnum() else "_" for letter in request.node.name)[:60]
+    client = ClickHouse(ClickHouseSettings(clickhouse_url=server_url, clickhouse_database=database))
+    apply_migrations(client, Target(database))
+    yield InClickHouse(client)
+    client.command(f"DROP DATABASE {database}")
+    client.close()
+
+
+@pytest.fixture(params=["memory", "clickhouse"])
+def warehouse(request: pytest.FixtureRequest) -> Warehouse:
+    if request.param == "memory":
+        return InMemory()
+    found: InClickHouse = request.getfixturevalue("clickhouse")
+    return found
+
+
+def rollup_statements(client: ClickHouse) -> list[str]:
+    database = client.rows("SELECT currentDatabase()")[0][0]
+    return [sql for migration in migrations() for sql in statements(migration.sql, Target(database))]
+
+
+def row(event_id: str, at: int = SEPTEMBER, **columns: object) -> tuple[object, ...]:
+    values: dict[str, object] = dict.fromkeys(EVENT_COLUMNS, "")
+    values |= {"eventId": event_id, "timestamp": at, "receivedAt": at, "companyId": "acme", "anonymousId": "a"}
+    values |= {"sessionId": "s", "value": None, "properties": "{}", "bot": False, "sequence": 0}
+    values |= {"eventCategory": "ui", "eventAction": "click", "type": "track"}
+    values |= {"logId": "log", "logPartition": 0, "logOffset": 0}
+    return tuple({**values, **columns}.values())
+
+
+def test_the_first_claim_of_a_start_decides_its_end(warehouse: Warehouse) -> None:
+    first = warehouse.blocks.claim(Block(PARTITION, 0, 10), "one")
+    second = warehouse.blocks.claim(Block(PARTITION, 0, 25), "two")
+    assert (first.end, second.end) == (10, 10)
+    assert warehouse.blocks.claim(Block(PARTITION, 10, 25), "two").end == 25
+
+
+def test_a_claim_of_another_log_or_partition_is_another_claim(warehouse: Warehouse) -> None:
+    warehouse.blocks.claim(Block(PARTITION, 0, 10), "one")
+    for other in (dataclasses.replace(PARTITION, log_id="next"), dataclasses.replace(PARTITION, number=1)):
+        assert warehouse.blocks.claim(Block(other, 0, 25), "one").end == 25
+
+
+def test_a_claim_tells_how_far_the_ledger_is(warehouse: Warehouse) -> None:
+    assert warehouse.blocks.claim(Block(PARTITION, 0, 10), "w").stored_end == 0
+    warehouse.blocks.finish(Block(PARTITION, 0, 10), Accounts(records=1), "w")
+    assert warehouse.blocks.claim(Block(PARTITION, 0, 30), "zombie").stored_end == 10
+    assert warehouse.blocks.claim(Block(PARTITION, 10, 30), "w").stored_end == 0
+
+
+def test_a_block_written_twice_is_stored_once(warehouse: Warehouse) -> None:
+    block = Block(PARTITION, 0, 2)
+    rows = BlockRows(events=[row("e1"), row("e2", OCTOBER)])
+    warehouse.blocks.write(block, rows)
+    warehouse.blocks.write(block, rows)
+    assert warehouse.count() == 2
+
+
+def test_a_half_written_block_is_completed_by_writing_it_again(warehouse: Warehouse) -> None:
+    block = Block(PARTITION, 0, 2)
+    warehouse.blocks.write(block, BlockRows(events=[row("e1")]))
+    warehouse.blocks.write(block, BlockRows(events=[row("e1"), row("e2", OCTOBER)]))
+    assert warehouse.count() == 2
+
+
+def test_the_position_is_the_end_of_the_ledger(warehouse: Warehouse) -> None:
+    assert warehouse.states.position(PARTITION) == (0, {})
+    warehouse.blocks.finish(Block(PARTITION, 0, 10), Accounts(records=10, journals={"j": 4}), "w")
+    warehouse.blocks.finish(Block(PARTITION, 10, 12), Accounts(records=2, journals={"j": 6, "k": 1}), "w")
+    assert warehouse.states.position(PARTITION) == (12, {"j": 6, "k": 1})
+    assert warehouse.states.position(dataclasses.replace(PARTITION, log_id="next")) == (0, {"j": 6, "k": 1})
+
+
+def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Warehouse) -> None:
+    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=[row("finished", logOffset=0)]))
+    warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=[row("unfinished", logOffset=1)]))
+    ids = [("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")]
+    assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
+    recent = warehouse.states.recent(PARTITION, 1, 1, SEPTEMBER)
+    assert [event_id for _, event_id, _ in recent.ids] == ["finished"]
+
+
+def test_sessions_come_back_with_the_ids_that_were_overridden_into_them(warehouse: Warehouse) -> None:
+    events = [row("e1", SEPTEMBER, sessionId="s1"), row("e2", SEPTEMBER + 50, sessionId="s2")]
+    overrides = [("acme", "a", "s2", SEPTEMBER, "s1")]
+    warehouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=events, overrides=overrides))
+    for found in (
+        warehouse.states.recent(PARTITION, 1, 2, SEPTEMBER - 1).sessions,
+        warehouse.states.lookup(PARTITION, 2, (), {"acme:a": (SEPTEMBER, SEPTEMBER)}).sessions,
+    ):
+        (span,) = found
+        assert (span.visitor, span.session_id, span.start, span.end) == ("acme:a", "s1", SEPTEMBER, SEPTEMBER + 50)
+        assert span.overridden == ("s2",)
+
+
+def test_the_earliest_target_of_an_override_wins(warehouse: Warehouse) -> None:
+    events = [row(f"e{n}", SEPTEMBER + n, sessionId=f"s{n}") for n in range(3)]
+    warehouse.blocks.write(Block(PARTITION, 0, 3), BlockRows(events=events))
+    for number, (later, start, target) in enumerate((("s2", 0, "s0"), ("s2", 1, "s1"), ("s1", 0, "s0"))):
+        rows = BlockRows(overrides=[("acme", "a", later, SEPTEMBER + start, target)])
+        warehouse.blocks.write(Block(PARTITION, 3 + number, 4 + number), rows)
+    (span,) = warehouse.states.recent(PARTITION, 1, 6, SEPTEMBER - 1).sessions
+    assert (span.session_id, sorted(span.overridden)) == ("s0", ["s1", "s2"])
+
+
+def test_events_of_a_lost_logs_unfinished_block_are_adopted_until_their_records_came_again(
+    warehouse: Warehouse,
+) -> None:
+    block = Block(PARTITION, 0, 5)
+    warehouse.blocks.claim(block, "w")
+    events = [row("e1", logOffset=1, journal="j", sequence=1), row("e2", logOffset=2, journal="j", sequence=2)]
+    warehouse.blocks.write(block, BlockRows(events=events))
+    renewed = dataclasses.replace(PARTITION, log_id="renewed")
+    assert set(warehouse.orphans.adopt(PARTITION, {})) == set()
+    assert set(warehouse.orphans.adopt(renewed, {})) == {("acme", "e1"), ("acme", "e2")}
+
+
+def test_what_was_adopted_stays_so_for_the_next_owner(clickhouse: InClickHouse) -> None:
+    block = Block(PARTITION, 0, 5)
+    clickhouse.blocks.claim(block, "w")
+    events = [row(f"e{n}", logOffset=n, journal="j", sequence=n) for n in (1, 2)]
+    clickhouse.blocks.write(block, BlockRows(events=events))
+    renewed = dataclasses.replace(PARTITION, log_id="renewed")
+    clickhouse.orphans.adopt(renewed, {})
+    assert set(clickhouse.orphans.adopt(renewed, {"j": 1})) == {("acme", "e2")}
+    assert set(clickhouse.orphans.adopt(renewed, {"j": 2})) == set()
+
+
+def test_an_adopted_block_completes_the_view_that_had_failed(clickhouse: InClickHouse) -> None:
+    client, block = clickhouse.client, Block(PARTITION, 0, 5)
+    clickhouse.blocks.claim(block, "w")
+    client.command("ALTER TABLE daily_parts_view MODIFY QUERY SELECT toDate(throwIf(eventId != '', 'refused')) AS date FROM events")
+    with pytest.raises(StoreUnavailable, match="refused"):
+        clickhouse.blocks.write(block, BlockRows(events=[row("e1", logOffset=1, journal="j", sequence=1)]))
+    client.command("DROP VIEW daily_parts_view")
+    client.command(next(sql for sql in rollup_statements(client) if "VIEW IF NOT EXISTS daily_parts_view" in sql))
+    assert clickhouse.count() == 1
+    assert client.rows("SELECT sum(totalEvents) FROM daily_parts") == [(0,)]
+    clickhouse.orphans.adopt(dataclasses.replace(PARTITION, log_id="renewed"), {})
+    assert clickhouse.count() == 1
+    assert client.rows("SELECT sum(totalEvents) FROM daily_parts") == [(1,)]
+    assert client.rows("SELECT sum(totalEvents) FROM hourly_parts") == [(1,)]
+
+
+def test_every_insert_becomes_one_part_a_table(clickhouse: InClickHouse) -> None:
+    events = [row(f"e{n}", SEPTEMBER + n * 1000, anonymousId=f"a{n % 1000}") for n in range(60_000)]
+    clickhouse.blocks.write(Block(PARTITION, 0, 60_000), BlockRows(events=events))
+    parts = clickhouse.client.rows(
+        "SELECT table, count() FROM system.parts WHERE database = currentDatabase() AND active "
+        "AND table IN ('events', 'event_ids', 'daily_parts', 'hourly_parts', 'session_parts') GROUP BY table"
+    )
+    assert dict(parts) == dict.fromkeys(("events", "event_ids", "daily_parts", "hourly_parts", "session_parts"), 1)
+
+
+def test_unique_users_follow_a_later_link_and_an_alias(clickhouse: InClickHouse) -> None:
+    client = clickhouse.client
+    visits = [row(f"e{n}", anonymousId=f"a{n}") for n in range(3)]
+    clickhouse.blocks.write(Block(PARTITION, 0, 3), BlockRows(events=visits))
+    unique = "SELECT uniqueUsers FROM aggregated_events WHERE eventAction = 'click'"
+    assert client.rows(unique) == [(3,)]
+    links = [row(f"l{n}", anonymousId=f"a{n}", userId="u", identity="link", eventAction="identify") for n in (0, 1)]
+    clickhouse.blocks.write(Block(PARTITION, 3, 5), BlockRows(events=links))
+    for dictionary in ("visitor_users", "user_persons"):
+        client.command(f"SYSTEM RELOAD DICTIONARY {dictionary}")
+    assert client.rows(unique) == [(2,)]
