@@ -1,104 +1,102 @@
-"""What the parts of a running stack publish of the events on their way: accepted, spooled, lag."""
+"""Whether everything that was accepted is accounted for: stored, duplicate or dead, the rest in flight."""
 
-from collections.abc import Iterable, Mapping
+import time
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
-
-from headrace.endpoints import DEFAULT_PORT_BASE, Endpoints
-from headrace.runfile import read_run_file
+from headrace.endpoints import Endpoints
+from headrace.published import PartUnavailable, read_accepting, read_lag, worker_urls
+from schemas.codec import Codec
 from schemas.topics import COLLECTED
+from warehouse.client import ClickHouse
+from warehouse.verification.balance import Accounted, read_accounted
+from warehouse.verification.findings import Findings
 
-_TIMEOUT: Final = 5.0
-
-
-class PartUnavailable(Exception):
-    """A part of the stack does not answer; the message names it and its address."""
-
-
-class AcceptedUnknown(Exception):
-    """The collector's figures do not reach back as far as the ledger."""
+_POLL_SECONDS: Final = 0.5
+#: A collector publishes its journal's count every two seconds, so that the ledger may be ahead of it for as long.
+_PUBLISHED_SECONDS: Final = 3.0
+_ACCOUNTED: Final = "stored + duplicate + dead"
 
 
 @dataclass(frozen=True, slots=True)
-class Accepting:
-    """What a collector says of itself: events accepted, records on its disk that the log has not; times in seconds."""
+class Balance:
+    """Events accepted and events accounted for, at one moment."""
 
-    by_process: int
-    by_journal: int
-    spooled: int
-    started_at: float
+    accepted: int
+    accounted: Accounted
 
-    def accepted_since(self, first_received_at: float) -> int:
-        """Events accepted since the ledger began; raises AcceptedUnknown.
+    @property
+    def in_flight(self) -> int:
+        """Accepted and not in the ledger; below zero where the ledger has more than was accepted."""
+        return self.accepted - self.accounted.events
 
-        A journal counts over restarts. The process counts from its start, which is enough where nothing was received
-        before it.
-        """
-        if self.by_journal > self.by_process or not first_received_at or self.started_at <= first_received_at:
-            return max(self.by_journal, self.by_process)
-        raise AcceptedUnknown(
-            "The collector counts accepted events from its own start, and the ledger reaches further back; "
-            "give the number with --accepted, or --accepted unknown to leave this check out."
-        )
-
-
-def read_accepting(collector_url: str) -> Accepting:
-    """Ask the collector; raises PartUnavailable."""
-    samples = _samples("collector", collector_url)
-    return Accepting(
-        by_process=int(_sum(samples, "headrace_collector_accepted_total")),
-        by_journal=int(_sum(samples, "headrace_collector_journal_events_total")),
-        spooled=int(_sum(samples, "headrace_collector_spool_records")),
-        started_at=_sum(samples, "process_start_time_seconds"),
-    )
+    def as_json(self) -> dict[str, int]:
+        """The figures under the names that every output has."""
+        accounted = self.accounted
+        return {
+            "accepted": self.accepted,
+            "stored": accounted.stored,
+            "duplicate": accounted.duplicate,
+            "dead": accounted.dead,
+            "inFlight": self.in_flight,
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Lag:
-    """Records of accepted events on the log that are not stored, and the age (s) of the oldest."""
+class Stack:
+    """Where to read a balance. `accepted` is a number that replaces what the collector counted."""
 
-    records: int
-    seconds: float
-
-
-def read_lag(urls: Iterable[str]) -> Lag:
-    """Ask all workers; raises PartUnavailable where one does not answer."""
-    records, seconds = 0, 0.0
-    for url in urls:
-        for name, labels, value in _samples("worker", url):
-            if labels.get("topic") == COLLECTED and name == "headrace_worker_lag_records":
-                records += int(value)
-            if labels.get("topic") == COLLECTED and name == "headrace_worker_lag_seconds":
-                seconds = max(seconds, value)
-    return Lag(records, seconds)
+    client: ClickHouse
+    codec: Codec
+    endpoints: Endpoints
+    port_base: int | None
+    accepted: int | None = None
 
 
-def worker_urls(endpoints: Endpoints, port_base: int | None) -> list[str]:
-    """Every worker's address: the one known, and those that `headrace up` noted beside it."""
-    url = urlsplit(endpoints.worker_url)
-    noted = read_run_file(port_base or DEFAULT_PORT_BASE)
-    workers = sum(name.startswith("worker") for name in noted["pids"]) if noted else 0
-    first = Endpoints.at(port_base or DEFAULT_PORT_BASE).worker_url
-    if endpoints.worker_url != first or not url.port:
-        return [endpoints.worker_url]
-    return [f"{url.scheme}://{url.hostname}:{url.port + number}" for number in range(max(workers, 1))]
+def read_balance(stack: Stack) -> Balance:
+    """The balance now; raises PartUnavailable, AcceptedUnknown, ClickHouseUnavailable.
+
+    The ledger is read first: what is accepted in between then shows as in flight, not as doubled.
+    """
+    accounted = read_accounted(stack.client, stack.codec)
+    accepted = stack.accepted
+    if accepted is None:
+        accepting = read_accepting(stack.endpoints.collector_url)
+        accepted = accepting.accepted_since(accounted.first_received_at / 1000)
+    return Balance(accepted, accounted)
 
 
-_Samples = list[tuple[str, Mapping[str, str], float]]
+def await_balance(stack: Stack, wait: float) -> tuple[Balance, Findings]:
+    """The balance once nothing is in flight, or after `wait` seconds, and what is wrong with it."""
+    began = time.monotonic()
+    while True:
+        balance = read_balance(stack)
+        patience = max(wait, _PUBLISHED_SECONDS) if balance.in_flight < 0 and stack.accepted is None else wait
+        if balance.in_flight == 0 or time.monotonic() - began >= patience:
+            return balance, judge(stack, balance)
+        time.sleep(_POLL_SECONDS)
 
 
-def _samples(part: str, url: str) -> _Samples:
+def judge(stack: Stack, balance: Balance) -> Findings:
+    """In flight is no fault while the log or the spool has records that are not stored; lost when neither has any."""
+    findings = Findings("accepted", compared=balance.accepted)
+    accepted, accounted, in_flight = balance.accepted, balance.accounted.events, balance.in_flight
+    if in_flight < 0:
+        findings.differ(COLLECTED, f"{_ACCOUNTED}: doubled", accepted, accounted)
+    if in_flight <= 0:
+        return findings
     try:
-        answer = httpx.get(f"{url}/metrics", timeout=_TIMEOUT).raise_for_status()
-        families = list(text_string_to_metric_families(answer.text))
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
-        raise PartUnavailable(f"The {part} at {url} does not tell its figures: {error}") from error
-    return [(sample.name, sample.labels, sample.value) for family in families for sample in family.samples]
-
-
-def _sum(samples: _Samples, name: str) -> float:
-    return sum(value for sample, _, value in samples if sample == name)
+        lag = read_lag(worker_urls(stack.endpoints, stack.port_base))
+        spooled = read_accepting(stack.endpoints.collector_url).spooled
+    except PartUnavailable as error:
+        findings.differ(COLLECTED, f"{_ACCOUNTED}: in flight or lost", accepted, accounted)
+        findings.notes.append(f"{in_flight} events are in flight or lost: {error}")
+        return findings
+    if lag.records or spooled:
+        findings.notes.append(
+            f"{in_flight} events are in flight: {lag.records} records on the log, the oldest {lag.seconds:.1f} s old, "
+            f"{spooled} on the collector's disk"
+        )
+    else:
+        findings.differ(COLLECTED, f"{_ACCOUNTED}: lost", accepted, accounted)
+    return findings

@@ -9,15 +9,15 @@ from typing import Final
 import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from headrace.balance import PartUnavailable
 from headrace.endpoints import DEFAULT_PORT_BASE, Endpoints
+from headrace.published import AcceptedUnknown, PartUnavailable
 from headrace.runfile import read_run_file
 from schemas.registry import RegistryError
 from schemas.settings import ClickHouseSettings, CommonSettings
 from schemas.tenants import Tenants, TenantsError, load_tenants
 from warehouse.client import ClickHouse, ClickHouseUnavailable
 
-_SENTENCES: Final = (ClickHouseUnavailable, PartUnavailable, RegistryError, TenantsError)
+_SENTENCES: Final = (AcceptedUnknown, ClickHouseUnavailable, PartUnavailable, RegistryError, TenantsError)
 _NO_DATABASE, _NO_TABLE, _NO_COLUMN = "code: 81", "code: 60", "code: 47"
 
 

@@ -79,6 +79,14 @@ class ClickHouse:
             raise self._unavailable(error) from error
         return result.result_columns or [() for _ in result.column_names]
 
+    def named(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+        """The result's rows as column -> value, for small answers."""
+        try:
+            result = self._connected().query(sql, parameters=dict(parameters or {}))
+        except OperationalError as error:
+            raise self._unavailable(error) from error
+        return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
+
     def insert(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], token: str) -> None:
         """Inserts columns under a deduplication token: once, however often it is repeated."""
         try:

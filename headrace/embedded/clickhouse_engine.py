@@ -4,6 +4,9 @@ A connection costs a quarter of a millisecond and takes all of its settings with
 request to the next.
 """
 
+import os
+import re
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +16,10 @@ import chdb
 from chdb import _chdb
 
 from headrace.embedded.clickhouse_errors import parse_engine_error
-from headrace.embedded.clickhouse_query import Insert, set_statement
+from headrace.embedded.clickhouse_query import Insert, quote, set_statement
+
+_MEMORY_FILES = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+_SETTINGS_CLAUSE = re.compile(rb"(?is)\sSETTINGS\s+\w+\s*=[^`\"]*\Z")
 
 RESULT_LIMIT = 1 << 30
 """Largest result of one query, in bytes: results are held in memory until they are sent."""
@@ -88,19 +94,28 @@ def run_query(connection: Any, sql: bytes, output_format: str, values: Mapping[s
 
 
 def run_insert(connection: Any, insert: Insert, pieces: Iterable[bytes]) -> Answer:
-    """Stream `pieces`, in the insert's format, into its table.
+    """Insert `pieces`, in the insert's format, once all of them have come.
 
-    Whatever goes wrong before the last piece, in the engine or in `pieces`, leaves the INSERT undone (as in
-    ClickHouse, what exceeds one insert block, a million rows, may already be in).
+    They go by way of a file, in memory where the system has such files: chdb's streaming insert answers "done" when a
+    materialized view has thrown, and its query text is no place for binary data.
     """
-    try:
-        with connection.send_insert(insert.statement.decode(errors="replace"), insert.format) as inserter:
-            for piece in pieces:
-                inserter.append(piece)
-            done = inserter.finish()
-    except (RuntimeError, chdb.ChdbError) as error:
-        raise parse_engine_error(error) from error
-    return Answer(b"", _summary(done.elapsed, written_rows=done.rows_written, written_bytes=done.bytes_written))
+    with tempfile.NamedTemporaryFile(prefix="headrace-insert-", dir=_MEMORY_FILES) as data:
+        for piece in pieces:
+            data.write(piece)
+        data.flush()
+        return run_query(connection, _insert_from_file(insert, data.name), "Null")
+
+
+def _insert_from_file(insert: Insert, path: str) -> bytes:
+    target, settings = _split_settings(insert.statement)
+    clauses = (target, f"FROM INFILE {quote(path)}".encode(), settings, f"FORMAT {insert.format}".encode())
+    return b" ".join(clauses)
+
+
+def _split_settings(statement: bytes) -> tuple[bytes, bytes]:
+    """INSERT INTO … and its SETTINGS clause, b"" where there is none; FROM INFILE stands between them."""
+    found = _SETTINGS_CLAUSE.search(statement)
+    return (statement[: found.start()], found[0]) if found else (statement, b"")
 
 
 def _summary(elapsed: float, **counters: int) -> dict[str, str]:

@@ -185,6 +185,10 @@ def test_a_secret_key_is_found_behind_escapes_and_space() -> None:
     assert redact_properties('{"p\\u0061ssword" :  "x","b":1}') == '{"p\\u0061ssword" :  "[redacted:key]","b":1}'
 
 
+def test_a_raw_control_character_beside_an_escape_does_not_raise() -> None:
+    assert redact_properties('{"a":"\\n\ta@b.example"}') == '{"a":"\\n\\t[redacted:email]"}'
+
+
 def test_what_is_not_secret_keeps_its_bytes() -> None:
     text = '{ "a": 1e400, "n": 12345678901234567890123, "s": "\\/\\u00fc", "e": "a@b.example", "z": 1.0 }'
     assert redact_properties(text) == text.replace("a@b.example", "[redacted:email]")

@@ -15,7 +15,8 @@ SELECT sum(stored), sum(duplicate), sum(dead),
 FROM blocks WHERE topic = '{COLLECTED}'
 """
 _WHOLE_RECORDS: Final = f"""
-SELECT base64Encode(payload) FROM dead_letters FINAL WHERE source = 'streams' AND topic = '{COLLECTED}' AND position = -1
+SELECT base64Encode(payload) FROM dead_letters FINAL
+WHERE source = 'streams' AND topic = '{COLLECTED}' AND position = -1
 """
 
 
