@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 from headrace.embedded.broker import TOPIC_CONFIG, BrokerError, EmbeddedBroker
 from headrace.endpoints import Endpoints
 from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
-from headrace.supervisor import Child, ChildFailed, Program
+from headrace.supervisor import STOP_SECONDS, Child, ChildFailed, Program
 from schemas.settings import BrokerSettings, ClickHouseSettings
 from schemas.tenants import TenantsError, load_tenants, write_tenants
 from schemas.topics import SPECS, TopicError, ensure_topics
@@ -89,7 +89,8 @@ class Stack:
         self._stopping.set()
         for name in ("collector", *self._worker_names, "broker", "clickhouse"):
             if name in self._children:
-                await self._children[name].stop()
+                # The broker would write a snapshot that nobody reads.
+                await self._children[name].stop(0.0 if name == "broker" else STOP_SECONDS)
         await asyncio.gather(*self._watches, return_exceptions=True)
         remove_run_file(self._port_base)
         if self._lock:
@@ -155,7 +156,12 @@ class Stack:
 
     async def _start_on_log(self) -> None:
         """Collector and workers, on the log that is there now."""
-        await asyncio.gather(self._start_collector(), *(self._start_worker(name) for name in self._worker_names))
+        await asyncio.gather(self._start_collector(), self._start_workers())
+
+    async def _start_workers(self) -> None:
+        """One after the other: of two that join the embedded broker's group at once, one may wait for ever."""
+        for name in self._worker_names:
+            await self._start_worker(name)
 
     async def _start_collector(self) -> None:
         environment = {
@@ -223,9 +229,9 @@ class Stack:
     async def _renew_log(self) -> None:
         """A broker that died took its log with it: workers of the old log must not meet the new one."""
         workers = [self._children.pop(name) for name in self._worker_names if name in self._children]
-        await asyncio.gather(*(worker.stop() for worker in workers))
+        await asyncio.gather(*(worker.stop(0.0) for worker in workers))  # without a broker they would not end gently
         await self._start_broker()
-        await asyncio.gather(*(self._start_worker(name) for name in self._worker_names))
+        await self._start_workers()
 
     async def _free_stored(self) -> None:
         """The broker keeps its log in memory: free what the workers have committed, about once a second."""

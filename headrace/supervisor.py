@@ -64,11 +64,12 @@ class Child:
         assert self._process is not None, "start() comes first"
         return await self._process.wait()
 
-    async def stop(self) -> None:
-        """SIGTERM, then SIGKILL after STOP_SECONDS."""
+    async def stop(self, patience: float = STOP_SECONDS) -> None:
+        """SIGTERM, then SIGKILL after `patience` seconds; SIGKILL at once where that is 0."""
         if self._process is None or self._process.returncode is not None:
             return
-        for number, seconds in ((signal.SIGTERM, STOP_SECONDS), (signal.SIGKILL, 5.0)):
+        gently = [(signal.SIGTERM, patience)] if patience else []
+        for number, seconds in (*gently, (signal.SIGKILL, 5.0)):
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
             with contextlib.suppress(TimeoutError):

@@ -1,13 +1,10 @@
 """Believable traffic of the whole vocabulary: a pure function of a seed, for which is known what has to become of it."""
 
-import heapq
 import random
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from collector.ids import mint_uuid7
-from headrace.traffic_faults import FAULTS, Fault
 from headrace.traffic_sessions import browse, plan_sessions
 from schemas.reasons import Reason
 

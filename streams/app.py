@@ -39,6 +39,7 @@ def build_app(
         broker_commit_interval=1.0,
         broker_commit_every=None,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=settings.worker_name or None,
         stream_wait_empty=False,  # waiting for acknowledgements would outlast a rebalance that made them impossible
         stream_buffer_maxsize=4096,
         topic_allow_declare=False,
@@ -51,9 +52,14 @@ def build_app(
         web_port=settings.worker_port,
         web_host=settings.worker_host,
     )
-    app.transport = LedgerTransport(app.conf.broker_consumer, app, open_partitions=partitions.open)
+    app.transport = LedgerTransport(app.conf.broker_consumer, app)
     _add_agents(app, partitions)
     _add_pages(app)
+
+    @app.on_rebalance_complete.connect
+    async def open_partitions(app: faust.App, **_: Any) -> None:
+        assigned = {tp: app.consumer.topic_partitions(tp.topic) or 0 for tp in app.consumer.assignment()}
+        app.consumer.starts = await partitions.open(assigned)
 
     @app.on_partitions_revoked.connect
     async def close_partitions(_app: Any, revoked: set[TP], **_: Any) -> None:

@@ -1,28 +1,24 @@
 """Faust's Kafka transport with one difference: partitions start where the warehouse's ledger ends.
 
-Faust seeks to the group's committed offsets after a rebalance and before it delivers anything; here it waits until the
-state of the assigned partitions is read back, and seeks to the position of each. Overrides a public method of
-faust-streaming 0.15.3; `tests/contract/test_ledger_transport.py` holds it.
+Faust seeks to the group's committed offsets after its signal that a rebalance is complete, and before it delivers
+anything. The signal's handler reads the state of the assigned partitions back, with as much time as it takes, and
+leaves their positions in `starts`. Overrides a public method of faust-streaming 0.15.3.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from faust.transport.drivers.aiokafka import Consumer, Transport
 from faust.types import TP
 
-#: Takes each assigned partition with the number of partitions of its topic, answers where each starts.
-OpenPartitions = Callable[[Mapping[TP, int]], Awaitable[Mapping[TP, int]]]
-
 
 class LedgerConsumer(Consumer):
-    """Asks `open_partitions` (set on the app's transport) where each assigned partition starts."""
+    """Seeks to `starts`, also where a partition starts at 0: what Faust would do there depends on the group's past."""
+
+    starts: Mapping[TP, int] = {}
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek the assigned partitions to their positions in the ledger."""
-        open_partitions: OpenPartitions = self.transport.open_partitions
-        assigned = {tp: self.topic_partitions(tp.topic) or 0 for tp in self.assignment()}
-        starts = await open_partitions(assigned)
+        starts = {tp: self.starts[tp] for tp in self.assignment()}
         await self.seek_wait(starts)
         return starts
 
@@ -31,7 +27,3 @@ class LedgerTransport(Transport):
     """The transport to set on an app."""
 
     Consumer = LedgerConsumer
-
-    def __init__(self, *args: Any, open_partitions: OpenPartitions, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.open_partitions = open_partitions

@@ -27,7 +27,7 @@ from schemas.stages import (
 from streams.core.enrich import UserAgent, enrich
 from streams.core.identity import Link, link_or_alias
 from streams.core.recent_ids import event_key
-from streams.core.redact import RedactionPolicy, redact_properties, redact_text, redact_url
+from streams.core.redact import RedactionPolicy, redact_context, redact_properties, redact_text
 from streams.core.rows import dead_letter, event_row
 from streams.core.sessions import Session
 from streams.core.state import PartitionState
@@ -35,8 +35,6 @@ from streams.core.validate import Rules, validate
 
 #: The order of the path, and the name of each stage in metrics and docs.
 STAGES: Final = ("validate", "redact", "enrich", "dedupe", "sessionize", "identify", "rows")
-_REDACTED_URLS: Final = ("url", "referrer")
-_REDACTED_TEXTS: Final = ("title", "path", "utmTerm", "utmContent", "utmCampaign")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +85,8 @@ class Pipeline:
 
     def complete_context(self, context: dict[str, str]) -> tuple[str | bool, ...]:
         """A context redacted, enriched, and in the order of the columns."""
-        for name in _REDACTED_URLS:
-            if context.get(name):
-                context[name] = redact_url(context[name], self.policy)
-        for name in _REDACTED_TEXTS:
-            if context.get(name):
-                context[name] = redact_text(context[name], self.policy)
-        full = enrich(context, user_agent_parser=self.parse_user_agent, country_of_ip=self.country_of_ip)
+        redacted = redact_context(context, self.policy)
+        full = enrich(redacted, user_agent_parser=self.parse_user_agent, country_of_ip=self.country_of_ip)
         return (*(full[name] for name in CONTEXT_FIELDS), full["bot"] == "1")
 
     def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":

@@ -12,7 +12,10 @@ class WorkerSettings(HeadraceSettings):
 
     worker_host: str = Field("127.0.0.1", description="address of the worker's web server")
     worker_port: int = Field(8704, description="port of the worker's web server: health and metrics")
-    worker_name: str = Field("", description="name in claims and the ledger; default: host and process id")
+    worker_name: str = Field(
+        "",
+        description="fixed name of the worker, in the ledger and as static member of the group; default: host and process",
+    )
     consumer_group: str = Field("headrace", description="consumer group of the workers")
     session_gap_minutes: float = Field(30, gt=0, description="a longer pause between two events begins a new session")
     block_linger_seconds: float = Field(1.0, gt=0, description="longest wait of a record before its block is written")
