@@ -57,14 +57,12 @@ class Forwarder:
 
     async def run(self) -> None:
         """Forward until cancelled."""
-        running = asyncio.current_task()
-        # A TaskGroup that fails in the moment it is cancelled forgets that it was.
-        while running is not None and not running.cancelling():
+        while True:
             try:
                 await self._pass()
-            except* LogUnavailable as errors:
-                _log.warning("forwarding_interrupted", reason=str(errors.exceptions[0]))
-            except* Exception:
+            except LogUnavailable as error:
+                _log.warning("forwarding_interrupted", reason=str(error))
+            except Exception:
                 _log.exception("forwarding_failed")
             self._lost()
             await asyncio.sleep(RETRY_SECONDS)
@@ -103,9 +101,16 @@ class Forwarder:
         session = self._client.session
         self.acknowledged = self._journal.first.header.first_sequence - 1
         sent: asyncio.Queue[_Sent] = asyncio.Queue()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send(session, sent))
-            group.create_task(self._settle(sent))
+        both = asyncio.create_task(self._send(session, sent)), asyncio.create_task(self._settle(sent))
+        # No TaskGroup: one that fails in the moment it is cancelled forgets that it was, and `run` would go on.
+        try:
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in both:
+                task.cancel()
+            await asyncio.gather(*both, return_exceptions=True)
 
     async def _send(self, session: int, sent: asyncio.Queue[_Sent]) -> None:
         segment, at = self._enter(self._journal.first)

@@ -5,18 +5,19 @@ import gzip
 import io
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Final, Self
 
 from headrace.import_progress import Mark, Progress, ProgressError, load_progress, mark_of, save_progress
 from headrace.importing import ImportBatch, Line, Position, pack, read_ndjson
 from headrace.importing_csv import read_csv, read_header
-from headrace.sending import BatchSender, deliver
+from headrace.sending import BatchSender, Outcome, deliver
 
 _GZIP: Final = b"\x1f\x8b"
+_DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile)
 _SAVE_SECONDS: Final = 1.0
 
 
@@ -48,19 +49,29 @@ class ImportResult:
 class _Source:
     """A file, plain or gzip, that is read from the front or from an offset of its content."""
 
-    def __init__(self, raw: IO[bytes]) -> None:
-        self.raw = cast(io.BufferedReader, raw)
-        packed = self.raw.peek(2)[:2] == _GZIP
-        self.content = cast(IO[bytes], gzip.GzipFile(fileobj=self.raw)) if packed else raw
+    def __init__(self, raw: io.BufferedReader) -> None:
+        self.raw = raw
+        packed = raw.peek(2)[:2] == _GZIP
+        self.content: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
+        self.damage = ""
 
     def lines(self, is_csv: bool, start: Position) -> Iterator[Line]:
-        """The events from `start` on. Raises HeaderError."""
+        """The events from `start` on, to the end or to where gzip data are damaged: then `damage` says how.
+
+        Raises HeaderError.
+        """
         if not is_csv:
             self._skip(start.offset)
-            return read_ndjson(self.content, start)
+            return self._until_damage(read_ndjson(self.content, start))
         names, first = read_header(self.content)
         self._skip(start.offset - first.offset)
-        return read_csv(self.content, names, max(start, first))
+        return self._until_damage(read_csv(self.content, names, max(start, first)))
+
+    def _until_damage(self, lines: Iterator[Line]) -> Iterator[Line]:
+        try:
+            yield from lines
+        except _DAMAGE as error:
+            self.damage = str(error).rstrip(".")
 
     def _skip(self, size: int) -> None:
         while size > 0:
@@ -71,41 +82,33 @@ class _Source:
 
 
 async def import_file(
-    job: ImportJob, standard_input: IO[bytes], sender: BatchSender, show: Callable[[Progress, int], None]
+    job: ImportJob, standard_input: io.BufferedReader, sender: BatchSender, show: Callable[[Progress, int], None]
 ) -> ImportResult:
     """Send all of it, or up to the first batch that could not be delivered; what was answered is noted either way.
 
     `show` is told of the progress, and of the bytes read of the file as it lies on disk. Raises ImportFailed,
-    ProgressError, HeaderError and OSError.
+    ProgressError, HeaderError, OSError, and what gzip raises where not even the first lines can be read.
     """
-    mark = mark_of(job.source) if job.source else Mark(0, "")
     progress = load_progress(job.progress_file, job.source) if job.progress_file else Progress()
     resumed_at = progress.position.line
     with ExitStack() as stack:
         source = _Source(stack.enter_context(job.source.open("rb")) if job.source else standard_input)
-        rejects = _Rejects(job.rejects_file, progress.rejects_size)
-        stack.callback(rejects.close)
         batches = pack(source.lines(job.is_csv, progress.position), job.batch)
-        note = _Notes(job.progress_file, mark)
-        try:
-            async with aclosing(deliver(_reader(batches), sender.send, job.concurrency)) as outcomes:
-                async for batch, outcome in outcomes:
-                    if outcome.undelivered:
-                        return ImportResult(progress, resumed_at, outcome.undelivered)
-                    progress, text = progress.after(batch, outcome)
-                    rejects.write(text)
-                    note.sometimes(progress)
-                    show(progress, source.raw.tell() if job.source else progress.position.offset)
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ImportFailed(f"The file is damaged after line {progress.position.line}: {error}.") from error
-        finally:
-            note.now(progress)
-    if job.progress_file:
-        job.progress_file.unlink(missing_ok=True)
-    return ImportResult(progress, resumed_at, "")
+        notes = stack.enter_context(_Notes(job, progress))
+        async with aclosing(deliver(_reader(batches), sender.send, job.concurrency)) as outcomes:
+            async for batch, outcome in outcomes:
+                if outcome.undelivered:
+                    return ImportResult(notes.progress, resumed_at, outcome.undelivered)
+                notes.settle(batch, outcome)
+                show(notes.progress, source.raw.tell() if job.source else 0)
+        if source.damage:
+            line = notes.progress.position.line
+            raise ImportFailed(f"The file is damaged after line {line}, up to which it was sent: {source.damage}.")
+        notes.forget()
+    return ImportResult(notes.progress, resumed_at, "")
 
 
-def _reader(batches: Iterator[ImportBatch]) -> Any:
+def _reader(batches: Iterator[ImportBatch]) -> Callable[[], Awaitable[ImportBatch | None]]:
     """Reads in a thread: a file that is a pipe keeps nobody waiting but its own batch."""
 
     async def next_batch() -> ImportBatch | None:
@@ -114,45 +117,60 @@ def _reader(batches: Iterator[ImportBatch]) -> Any:
     return next_batch
 
 
-class _Rejects:
-    """The rejects file, there from the first reject on; what a run after the saved progress added is taken back."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self._path, self._file = path, cast(IO[bytes] | None, None)
-        if size == 0:
-            path.unlink(missing_ok=True)
-            return
-        try:
-            self._file = path.open("r+b")
-        except FileNotFoundError as error:
-            raise ProgressError(
-                f"The rejects file {path} of the run to go on with is gone; remove the progress file to begin anew."
-            ) from error
-        self._file.truncate(size)
-        self._file.seek(size)
-
-    def write(self, text: bytes) -> None:
-        if text:
-            self._file = self._file or self._path.open("wb")
-            self._file.write(text)
-            self._file.flush()  # before the progress that counts it is saved
-
-    def close(self) -> None:
-        if self._file:
-            self._file.close()
-
-
 class _Notes:
-    """Saves the progress, about once a second."""
+    """Keeps the progress file, about once a second and at the end, and the rejects file, there from the first one on.
 
-    def __init__(self, path: Path | None, mark: Mark) -> None:
-        self._path, self._mark, self._at = path, mark, time.monotonic()
+    Rejects that were written after the progress was last saved are taken back: their lines are sent again.
+    """
 
-    def sometimes(self, progress: Progress) -> None:
-        if time.monotonic() - self._at >= _SAVE_SECONDS:
-            self.now(progress)
+    def __init__(self, job: ImportJob, progress: Progress) -> None:
+        self.progress = progress
+        self._job, self._saved_at = job, time.monotonic()
+        self._path = job.progress_file
+        self._mark = mark_of(job.source) if job.source else Mark(0, "")
+        self._rejects = _reopen(job.rejects_file, progress.rejects_size)
 
-    def now(self, progress: Progress) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._save()
+        if self._rejects:
+            self._rejects.close()
+
+    def settle(self, batch: ImportBatch, outcome: Outcome) -> None:
+        """Note one more batch that was answered."""
+        self.progress, rejects = self.progress.after(batch, outcome)
+        if rejects:
+            self._rejects = self._rejects or self._job.rejects_file.open("wb")
+            self._rejects.write(rejects)
+            self._rejects.flush()  # before the progress that counts them is saved
+        if time.monotonic() - self._saved_at >= _SAVE_SECONDS:
+            self._save()
+
+    def forget(self) -> None:
+        """All is sent: there is nothing to go on with."""
         if self._path:
-            save_progress(self._path, self._mark, progress)
-            self._at = time.monotonic()
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
+    def _save(self) -> None:
+        if self._path:
+            save_progress(self._path, self._mark, self.progress)
+            self._saved_at = time.monotonic()
+
+
+def _reopen(path: Path, size: int) -> IO[bytes] | None:
+    """The rejects file, cut to the size that the progress knows; None where it is to begin anew."""
+    if size == 0:
+        path.unlink(missing_ok=True)
+        return None
+    try:
+        file = path.open("r+b")
+    except FileNotFoundError as error:
+        raise ProgressError(
+            f"The rejects file {path} of the run to go on with is gone; remove the progress file to begin anew."
+        ) from error
+    file.truncate(size)
+    file.seek(size)
+    return file

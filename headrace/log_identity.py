@@ -1,9 +1,13 @@
-"""The identity of the log: offsets of two logs are never mistaken for each other."""
+"""What the broker says of the log: its identity, so that offsets of two logs are never mistaken, and its partitions."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.settings import BrokerSettings
+from schemas.topics import SPECS as TOPICS
 
 
 class BrokerUnavailable(Exception):
@@ -14,15 +18,27 @@ async def find_log_id(broker: BrokerSettings) -> str:
     """HEADRACE_LOG_ID where it is set, else the broker's cluster id. Raises BrokerUnavailable."""
     if broker.log_id:
         return broker.log_id
+    async with _connected(broker) as admin:
+        identity = (await admin.describe_cluster()).get("cluster_id")
+    if not identity:
+        raise BrokerUnavailable(f"The broker at {broker.broker} has no cluster id: set HEADRACE_LOG_ID.")
+    return str(identity)
+
+
+async def count_partitions(broker: BrokerSettings) -> Mapping[str, int]:
+    """How many partitions each topic has now. Raises BrokerUnavailable."""
+    async with _connected(broker) as admin:
+        topics = await admin.describe_topics(list(TOPICS))
+    return {topic["topic"]: len(topic["partitions"]) for topic in topics}
+
+
+@asynccontextmanager
+async def _connected(broker: BrokerSettings) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(**broker.client_options())
     try:
         await admin.start()
-        described = await admin.describe_cluster()
+        yield admin
     except (KafkaError, OSError) as error:
         raise BrokerUnavailable(f"The broker at {broker.broker} does not answer: {error!r}.") from error
     finally:
         await admin.close()
-    identity = described.get("cluster_id")
-    if not identity:
-        raise BrokerUnavailable(f"The broker at {broker.broker} has no cluster id: set HEADRACE_LOG_ID.")
-    return str(identity)

@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 import structlog
 
-_NOISY: Final = ("aiohttp", "aiokafka", "asyncio", "clickhouse_connect", "faust", "httpcore", "httpx", "mode")
+_NOISY: Final = ("aiohttp", "aiokafka", "asyncio", "faust", "httpcore", "httpx", "mode")
 
 
 def configure_logs(form: Literal["auto", "json", "pretty"], level: str) -> None:
@@ -36,5 +36,7 @@ def configure_logs(form: Literal["auto", "json", "pretty"], level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    for repetitive in ("urllib3", "clickhouse_connect"):  # what they say is in the exceptions that they raise
+        logging.getLogger(repetitive).setLevel(logging.CRITICAL)
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))

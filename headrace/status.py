@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+from clickhouse_connect.driver.exceptions import ClickHouseError
 from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.endpoints import Endpoints
@@ -112,7 +113,7 @@ def _ledger(url: str) -> tuple[int, int, int]:
     client = ClickHouse(ClickHouseSettings(clickhouse_url=url))
     try:
         stored, duplicate, dead = client.rows(_LEDGER, {"topic": COLLECTED})[0]
-    except ClickHouseUnavailable:
+    except (ClickHouseUnavailable, ClickHouseError):
         return 0, 0, 0
     finally:
         client.close()

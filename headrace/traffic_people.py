@@ -41,7 +41,7 @@ _DEVICES: Final = (
         "mobile",
         "2.4.0",
         "412x915",
-        "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36",
+        f"Mozilla/5.0 (Linux; Android 10; K) {_CHROME.replace('Safari', 'Mobile Safari')}",
     ),
     _Device(6, "workshop", "3.8.0", "820x1180", f"Mozilla/5.0 (iPad; CPU OS 18_6 like Mac OS X) {_IOS}"),
 )

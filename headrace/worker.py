@@ -12,7 +12,7 @@ from typing import Any, Final
 import structlog
 from faust.types import TP
 
-from headrace.log_identity import find_log_id
+from headrace.log_identity import count_partitions, find_log_id
 from headrace.registered import registered_codec
 from schemas.blocks import Partition, StoreUnavailable
 from schemas.codec import Codec
@@ -124,7 +124,9 @@ async def run_worker(
     new_writer = _writer_factory(settings, clickhouse, log_id, _pipelines(codec, settings), letters, common)
     partitions = Partitions(new_writer, fail)
     aliases = ClickHouseAliases(ClickHouse(clickhouse), _merge)
-    app = build_app(broker, settings, partitions, lambda: _update_aliases(aliases))
+    app = build_app(
+        broker, settings, partitions, lambda: count_partitions(broker), lambda: _update_aliases(aliases)
+    )
     await app.start()
     log.info("worker_started", worker=worker_name(settings), log_id=log_id, port=settings.worker_port)
     await _first(stopping.wait(), app.wait_until_stopped())

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import faust
@@ -24,6 +24,7 @@ def build_app(
     broker: BrokerSettings,
     settings: WorkerSettings,
     partitions: Partitions,
+    count_partitions: Callable[[], Awaitable[Mapping[str, int]]],
     merge_aliases: Callable[[], Awaitable[None]],
 ) -> faust.App:
     """The app of one worker; it holds no state of its own."""
@@ -58,7 +59,8 @@ def build_app(
 
     @app.on_rebalance_complete.connect
     async def open_partitions(app: faust.App, **_: Any) -> None:
-        assigned = {tp: app.consumer.topic_partitions(tp.topic) or 0 for tp in app.consumer.assignment()}
+        counts = await count_partitions()
+        assigned = {tp: counts[tp.topic] for tp in app.consumer.assignment()}
         app.consumer.starts = await partitions.open(assigned)
 
     @app.on_partitions_revoked.connect

@@ -14,7 +14,7 @@ class WorkerSettings(HeadraceSettings):
     worker_port: int = Field(8704, description="port of the worker's web server: health and metrics")
     worker_name: str = Field(
         "",
-        description="fixed name of the worker, in the ledger and as static member of the group; default: host and process",
+        description="fixed name, in the ledger and as the group's static member; default: host and process id",
     )
     consumer_group: str = Field("headrace", description="consumer group of the workers")
     session_gap_minutes: float = Field(30, gt=0, description="a longer pause between two events begins a new session")

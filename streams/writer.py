@@ -28,6 +28,7 @@ from streams.pipeline import Prepared, Settled, Wanted
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
+_MINUTE_MS: Final = 60_000
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -230,7 +231,8 @@ class PartitionWriter:
         state, memory, now = self._opened, self._parts.memory, self._parts.clock()
         state.position = block.end
         self._drop_stored()
-        state.evict(now - memory.ids, now - memory.sessions)
+        # A look through all sessions costs 100 ms a million: once a minute, not once a block.
+        state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
         accounts = settled.accounts
         for outcome in ("stored", "duplicate", "dead"):
             metrics.WORKER_EVENTS.labels(outcome).inc(getattr(accounts, outcome))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from schemas.blocks import Block, BlockStore, Found, Partition
+from schemas.blocks import Block, Found, Partition
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import record_key
@@ -27,7 +27,7 @@ MINUTE: Final = 60_000
 GAP: Final = 30 * MINUTE
 NOW: Final = 1_790_000_000_000
 CODEC: Final = Codec()
-PIPELINE: Final = Pipeline(CODEC, DEFAULT_POLICY, lambda _: UserAgent(), lambda _: "", GAP)
+PIPELINE: Final = Pipeline(CODEC, DEFAULT_POLICY, lambda agent: UserAgent(bot=agent == "bot"), lambda _: "", GAP)
 RULES: Final = Rules({company: Tenant(company_id=company) for company in ("acme", "other")}, 600)
 
 
@@ -66,11 +66,10 @@ def record_of(visitor: str, events: Sequence[CollectedEvent], company: str = "ac
 class Filler:
     """Writes records as the next blocks of its partition."""
 
-    def __init__(self, client: ClickHouse, number: int = 0, rules: Rules = RULES, store: BlockStore | None = None):
-        self._store = store or ClickHouseBlockStore(client)
+    def __init__(self, client: ClickHouse, log_id: str = "log", number: int = 0) -> None:
+        self._store = ClickHouseBlockStore(client)
         self._aliases = ClickHouseAliases(client, _merge)
-        self._rules = rules
-        partition = Partition("log", COLLECTED, number)
+        partition = Partition(log_id, COLLECTED, number)
         self.state = PartitionState(partition, 0, {}, RecentIds(0, 10_000_000), Sessions(GAP, 0))
 
     def put(self, records: Iterable[CollectedRecord], *, finish: bool = True) -> Block:
@@ -87,7 +86,7 @@ class Filler:
         logged = [LogRecord(start + at, key.encode(), value) for at, (key, value) in enumerate(values)]
         block = Block(self.state.partition, start, start + len(logged))
         self._store.claim(block, "filler")
-        prepared = PIPELINE.prepare(logged, self.state.journals, self._rules)
+        prepared = PIPELINE.prepare(logged, self.state.journals, RULES)
         settled = PIPELINE.settle(prepared, self.state, Found(), NOW)
         self._store.write(block, settled.rows)
         if finish:

@@ -18,6 +18,8 @@ INSERT_SETTINGS: Final = {
     "materialized_views_ignore_errors": 0,
     "wait_end_of_query": 1,
 }
+#: The driver's messages repeat the whole query.
+_SHOWN: Final = 200
 
 
 class ClickHouseUnavailable(Exception):
@@ -54,7 +56,9 @@ class ClickHouse:
         return self._client
 
     def _unavailable(self, error: Exception) -> ClickHouseUnavailable:
-        return ClickHouseUnavailable(f"ClickHouse at {self._settings.clickhouse_url} does not answer: {error}")
+        return ClickHouseUnavailable(
+            f"ClickHouse at {self._settings.clickhouse_url} does not answer: {str(error)[:_SHOWN]}"
+        )
 
     def command(self, sql: str, parameters: Mapping[str, Any] | None = None, database: str | None = None) -> None:
         """Runs a statement that returns nothing; `database` other than the settings' where it does not exist yet."""

@@ -62,10 +62,11 @@ class Wanted:
         return " AND ".join(("1", *given)), dict(given.values())
 
 
-def count_letters(client: ClickHouse, wanted: Wanted) -> int:
-    """How many there are."""
+def count_letters(client: ClickHouse, wanted: Wanted) -> dict[str, int]:
+    """How many there are of each tenant."""
     condition, parameters = wanted.condition()
-    return int(client.rows(f"SELECT count() FROM dead_letters FINAL WHERE {condition}", parameters)[0][0])
+    sql = f"SELECT companyId, count() FROM dead_letters FINAL WHERE {condition} GROUP BY companyId ORDER BY companyId"
+    return {company: int(count) for company, count in client.rows(sql, parameters)}
 
 
 def list_letters(client: ClickHouse, wanted: Wanted, limit: int) -> list[StoredLetter]:

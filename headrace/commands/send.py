@@ -1,5 +1,6 @@
 """`headrace send`: a file of events to a collector, resumable and safe to repeat."""
 
+import io
 import json
 import sys
 import time
@@ -7,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 import typer
 import uvloop
@@ -116,7 +117,7 @@ async def _send(
     async with CollectorClient(target.url, target.write_key, LIBRARY, job.concurrency) as client:
         # The library tells the collector that a request's address and User-Agent are not the visitors'.
         sender = BatchSender(client.post, {"library": LIBRARY}, patience)
-        return await import_file(job, sys.stdin.buffer, sender, show)
+        return await import_file(job, cast(io.BufferedReader, sys.stdin.buffer), sender, show)
 
 
 @contextmanager

@@ -6,11 +6,12 @@ request to the next.
 
 import os
 import re
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import chdb
 from chdb import _chdb
@@ -18,7 +19,6 @@ from chdb import _chdb
 from headrace.embedded.clickhouse_errors import parse_engine_error
 from headrace.embedded.clickhouse_query import Insert, quote, set_statement
 
-_MEMORY_FILES = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 _SETTINGS_CLAUSE = re.compile(rb"(?is)\sSETTINGS\s+\w+\s*=[^`\"]*\Z")
 
 RESULT_LIMIT = 1 << 30
@@ -96,14 +96,28 @@ def run_query(connection: Any, sql: bytes, output_format: str, values: Mapping[s
 def run_insert(connection: Any, insert: Insert, pieces: Iterable[bytes]) -> Answer:
     """Insert `pieces`, in the insert's format, once all of them have come.
 
-    They go by way of a file, in memory where the system has such files: chdb's streaming insert answers "done" when a
-    materialized view has thrown, and its query text is no place for binary data.
+    They go by way of a file: chdb's streaming insert answers "done" when a materialized view has thrown, and its query
+    text is no place for binary data.
     """
-    with tempfile.NamedTemporaryFile(prefix="headrace-insert-", dir=_MEMORY_FILES) as data:
+    with _open_file() as (data, path):
         for piece in pieces:
             data.write(piece)
         data.flush()
-        return run_query(connection, _insert_from_file(insert, data.name), "Null")
+        return run_query(connection, _insert_from_file(insert, path), "Null")
+
+
+@contextmanager
+def _open_file() -> Iterator[tuple[IO[bytes], str]]:
+    """An empty file and the path the engine finds it by: without a name, in memory, where the system can.
+
+    Such a file cannot outlive the process: a kill -9 in the middle of an INSERT leaves nothing behind.
+    """
+    if sys.platform == "linux":
+        with os.fdopen(os.memfd_create("insert"), "wb") as data:
+            yield data, f"/proc/self/fd/{data.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile(prefix="headrace-insert-") as data:
+            yield data, data.name
 
 
 def _insert_from_file(insert: Insert, path: str) -> bytes:

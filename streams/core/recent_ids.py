@@ -87,11 +87,12 @@ def event_key(company_id: str, event_id: str) -> str:
 def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> int:
     """The earliest time at which a copy of this event may have been received; 0 where nothing is known about it.
 
-    `timestamp_raw` is what the client sent, 0 where it sent none: then only a UUIDv7 id (RFC 9562) tells when the event
-    was made. A client that says it sent an event from the future has a clock that tells nothing.
+    An event that came without a timestamp has `received_at` for one, and a copy sent again has a later one: only a
+    UUIDv7 id (RFC 9562) then tells when the event was made. A timestamp later than `received_at` comes from a clock
+    that tells nothing.
     """
     minted = _uuid7_time(event_id)
-    if not timestamp_raw:
+    if timestamp_raw == received_at:
         return minted if minted is not None and minted <= received_at else 0
     if timestamp_raw > received_at:
         return 0

@@ -375,6 +375,36 @@ def test_a_repeated_insert_with_its_token_changes_neither_table_nor_view(client:
     assert counts() == (6, 6, 4)
 
 
+def test_an_insert_whose_view_throws_fails_and_its_retry_fills_the_view(client: Any) -> None:
+    window = "SETTINGS non_replicated_deduplication_window = 100"
+    client.command("CREATE TABLE switch (refuse UInt8) ENGINE = MergeTree ORDER BY refuse")
+    client.command("INSERT INTO switch VALUES (1)")
+    for table in ("source", "target"):
+        client.command(f"CREATE TABLE {table} (a UInt64) ENGINE = MergeTree ORDER BY a {window}")
+    client.command(
+        "CREATE MATERIALIZED VIEW failing TO target AS"
+        " SELECT a + throwIf((SELECT max(refuse) FROM switch) = 1) AS a FROM source"
+    )
+    settings = {"insert_deduplication_token": "once", "deduplicate_blocks_in_dependent_materialized_views": 1}
+    for form in (client.insert, lambda *_, **__: client.command("INSERT INTO source VALUES (1)", settings=settings)):
+        with pytest.raises(DatabaseError) as caught:
+            form("source", [[1]], column_names=["a"], settings=settings)
+        assert caught.value.code == 395
+    client.command("TRUNCATE TABLE switch")
+    for _ in range(2):
+        client.insert("source", [[1]], column_names=["a"], settings=settings)
+    counts = client.query("SELECT (SELECT count() FROM source), (SELECT count() FROM target)")
+    assert counts.result_rows == [(1, 1)]
+
+
+def test_an_insert_takes_settings_and_parameters_in_its_text(http: httpx.Client) -> None:
+    http.post("/", content="CREATE TABLE named (a UInt8, b UInt8) ENGINE = MergeTree ORDER BY a")
+    query = {"query": "INSERT INTO {t:Identifier} (a, b) SETTINGS max_threads = 1, async_insert = 0 FORMAT CSV"}
+    assert http.post("/", params=query | {"param_t": "named"}, content="1,2\n").status_code == 200
+    assert http.post("/", content="SELECT * FROM named").text == "1\t2\n"
+    assert http.post("/", params={"query": "INSERT INTO named FORMAT CSV"}, content="").status_code == 200
+
+
 def test_the_first_of_many_claims_wins(client: Any, new_client: NewClient) -> None:
     client.command(
         "CREATE TABLE blocks (start UInt64, worker UInt8) ENGINE = MergeTree ORDER BY start"

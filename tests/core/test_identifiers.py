@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from schemas.identifiers import PLACEHOLDERS, is_placeholder, record_key, visitor_of
 
 NIL_UUID = "00000000-0000-0000-0000-000000000000"
-ZEROS = ["0", "00", "0000000000000000000000000", "-", "--", NIL_UUID, NIL_UUID.replace("-", "")]
+ZEROS = ["0", "00", "-" * 20, "0000000000000000000000000", "-", "--", NIL_UUID, NIL_UUID.replace("-", "")]
 NAMED = [
     *("", " ", "null", "undefined", "none", "nil", "nan", "guest", "anonymous", "anon", "unknown", "n/a", "na", "0"),
     *("-1", "false", "true", "[object object]", "[object Object]", "not_authenticated"),
