@@ -48,7 +48,6 @@ class JournalSink:
         self._poll_seconds, self._close_seconds = poll_seconds, close_seconds
         self._forwarder = Forwarder(journal, log, stored, caught_up=self._end_spooling, lost=self._begin_spooling)
         self._tasks: list[asyncio.Task[None]] = []
-        self._published_events = 0
 
     async def start(self) -> None:
         """Begin to forward; first of all what an earlier process left."""
@@ -134,5 +133,3 @@ class JournalSink:
         metrics.COLLECTOR_SPOOL_RECORDS.set(self.unforwarded)
         metrics.COLLECTOR_SPOOL_AGE_SECONDS.set(self._clock() - oldest if oldest else 0)
         metrics.COLLECTOR_LOG_AVAILABLE.set(self._client.available)
-        metrics.COLLECTOR_JOURNAL_EVENTS.inc(self.accepted_events - self._published_events)
-        self._published_events = self.accepted_events

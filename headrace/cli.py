@@ -12,7 +12,7 @@ from collector.journal_directory import JournalInUse
 from collector.segment_file import JournalDamaged
 from collector.settings import CollectorSettings
 from headrace.collector import JournalSettings, run_collector
-from headrace.commands import status, up
+from headrace.commands import dead_letters, demo, event, schemas, send, settings, status, tail, up, verify
 from headrace.log_identity import BrokerUnavailable
 from headrace.logs import configure_logs
 from headrace.worker import run_worker
@@ -30,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status):
+for command in (up, status, send, demo, tail, event, dead_letters, verify, settings, schemas):
     command.register(app)
 
 #: What goes wrong outside of the program, told in one sentence and exit 1.

@@ -14,6 +14,7 @@ from collector.log_client import LogClient
 from collector.serve import serve
 from collector.settings import CollectorSettings
 from headrace.registered import registered_codec
+from schemas import metrics
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings, HeadraceSettings
 from schemas.tenants import TenantsFile
 from schemas.topics import COLLECTED, DEAD_LETTER
@@ -52,6 +53,7 @@ async def run_collector(
     log_client = LogClient(broker.client_options(), ack_seconds=journal_settings.log_ack_seconds)
     stored = _stored(clickhouse, journal.id) if journal_settings.journal == "always" else None
     sink = JournalSink(journal, log_client, codec, stored)
+    metrics.COLLECTOR_JOURNAL_EVENTS.set_function(lambda: journal.accepted_events)
     await sink.start()
     return await serve(Collector(tenants, sink), settings)
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Self
+from typing import IO, BinaryIO, Final, Self, cast
 
 from headrace.import_progress import Mark, Progress, ProgressError, load_progress, mark_of, save_progress
 from headrace.importing import ImportBatch, Line, Position, pack, read_ndjson
@@ -49,10 +49,10 @@ class ImportResult:
 class _Source:
     """A file, plain or gzip, that is read from the front or from an offset of its content."""
 
-    def __init__(self, raw: io.BufferedReader) -> None:
-        self.raw = raw
-        packed = raw.peek(2)[:2] == _GZIP
-        self.content: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else raw
+    def __init__(self, raw: BinaryIO) -> None:
+        self.raw = cast(io.BufferedReader, raw)
+        packed = self.raw.peek(2)[:2] == _GZIP
+        self.content: io.BufferedIOBase = gzip.GzipFile(fileobj=raw) if packed else self.raw
         self.damage = ""
 
     def lines(self, is_csv: bool, start: Position) -> Iterator[Line]:
@@ -82,7 +82,7 @@ class _Source:
 
 
 async def import_file(
-    job: ImportJob, standard_input: io.BufferedReader, sender: BatchSender, show: Callable[[Progress, int], None]
+    job: ImportJob, standard_input: BinaryIO, sender: BatchSender, show: Callable[[Progress, int], None]
 ) -> ImportResult:
     """Send all of it, or up to the first batch that could not be delivered; what was answered is noted either way.
 

@@ -33,7 +33,7 @@ class CollectorClient:
         self._url = f"{url.rstrip('/')}/v1/batch"
         self._connections = connections
         self._headers = {
-            "authorization": aiohttp.BasicAuth(write_key, "").encode(),
+            "authorization": f"Bearer {write_key}",
             "content-encoding": "gzip",
             "content-type": "application/json",
             "user-agent": user_agent,

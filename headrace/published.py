@@ -51,7 +51,7 @@ def read_accepting(collector_url: str) -> Accepting:
     samples = _samples("collector", collector_url)
     return Accepting(
         by_process=int(_sum(samples, "headrace_collector_accepted_total")),
-        by_journal=int(_sum(samples, "headrace_collector_journal_events_total")),
+        by_journal=int(_sum(samples, "headrace_collector_journal_events")),
         spooled=int(_sum(samples, "headrace_collector_spool_records")),
         started_at=_sum(samples, "process_start_time_seconds"),
     )

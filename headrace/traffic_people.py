@@ -81,13 +81,17 @@ class Account:
 
 @dataclass(slots=True)
 class Visitor:
-    """A browser or installation, as it is now: who it is known as, who is logged in, what it has said already."""
+    """A browser or installation as it is now: who it is known as, who is logged in since when, who ever was.
+
+    `user_since` is in ms since the epoch, `linked` holds userIds.
+    """
 
     anonymous_id: str
     context: dict[str, Any]
     accounts: Sequence[Account]
     bot: bool
     user: Account | None = None
+    user_since: int = 0
     linked: set[str] = field(default_factory=set)
 
 

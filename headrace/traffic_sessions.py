@@ -60,11 +60,13 @@ def plan_sessions(
     while left > 0:
         lengths.append(min(left, 1 + int(rng.expovariate(1 / (_MEAN_EVENTS - 1)))))
         left -= lengths[-1]
-    shares = session_shares(len(visitors))
     ranked = rng.sample(visitors, len(visitors))
-    planned = sorted((_start(length, now, days, rng), length) for length in lengths)
-    for start, length in planned:
-        yield Session(start, rng.choices(ranked, cum_weights=shares)[0], length)
+    coming = ranked[: len(lengths)]  # each at least once, if there are as many sessions
+    coming += rng.choices(ranked, cum_weights=session_shares(len(ranked)), k=len(lengths) - len(coming))
+    rng.shuffle(coming)
+    starts = sorted((_start(length, now, days, rng), length) for length in lengths)
+    for (start, length), visitor in zip(starts, coming, strict=True):
+        yield Session(start, visitor, length)
 
 
 def _start(length: int, now: int, days: float, rng: random.Random) -> int:
@@ -140,7 +142,7 @@ class _Visit:
     def _log_in(self, account: Account) -> Iterator[Browsed]:
         """identify, and what an application says of a user the first time that it sees them here."""
         visitor = self._visitor
-        visitor.user = account
+        visitor.user, visitor.user_since = account, self._at
         said: list[dict[str, Any]] = [
             {"type": "identify", "eventAction": "identify", "properties": {"plan": account.plan, "role": account.role}}
         ]
@@ -156,7 +158,7 @@ class _Visit:
     def _by_visitor(self, event: dict[str, Any]) -> Browsed:
         visitor = self._visitor
         event["anonymousId"] = visitor.anonymous_id
-        if visitor.user is not None:
+        if visitor.user is not None and self._at >= visitor.user_since:  # another tab may have been first
             event["userId"] = visitor.user.user_id
         event["context"] = self._page
         return self._timed(event), visitor.bot

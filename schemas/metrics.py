@@ -72,7 +72,7 @@ COLLECTOR_JOURNAL_SYNC_SECONDS: Final = Histogram(
     "Seconds of one fsync of the journal, shared by all requests that wait for it.",
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
 )
-COLLECTOR_JOURNAL_EVENTS: Final = Counter(
-    "headrace_collector_journal_events_total",
+COLLECTOR_JOURNAL_EVENTS: Final = Gauge(
+    "headrace_collector_journal_events",
     "Events ever taken into the journal of this directory, by earlier processes too.",
 )

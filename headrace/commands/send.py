@@ -1,6 +1,5 @@
 """`headrace send`: a file of events to a collector, resumable and safe to repeat."""
 
-import io
 import json
 import sys
 import time
@@ -8,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 import typer
 import uvloop
@@ -117,7 +116,7 @@ async def _send(
     async with CollectorClient(target.url, target.write_key, LIBRARY, job.concurrency) as client:
         # The library tells the collector that a request's address and User-Agent are not the visitors'.
         sender = BatchSender(client.post, {"library": LIBRARY}, patience)
-        return await import_file(job, cast(io.BufferedReader, sys.stdin.buffer), sender, show)
+        return await import_file(job, sys.stdin.buffer, sender, show)
 
 
 @contextmanager

@@ -250,7 +250,7 @@ async def test_all_that_a_killed_collector_acknowledged_is_in_its_journal_or_on_
     async with running(tmp_path / "journal", broker, stored) as (sink, _):
         await until(lambda: sink.unforwarded == 0)
         arrived = set(await read_like_streams(broker))
-    assert len(acknowledged) > 900
+    assert len(acknowledged) >= 900
     assert set(acknowledged) - arrived == set()
 
 

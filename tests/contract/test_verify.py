@@ -340,7 +340,7 @@ def publishing(text: str) -> Iterator[str]:
 def collector_page(accepted: int, journal: int, *, spooled: int = 0, started: float = 1.0) -> str:
     return (
         f'headrace_collector_accepted_total{{companyId="acme"}} {accepted}\n'
-        f"headrace_collector_journal_events_total {journal}\n"
+        f"headrace_collector_journal_events {journal}\n"
         f"headrace_collector_spool_records {spooled}\nprocess_start_time_seconds {started}\n"
     )
 

@@ -2,7 +2,6 @@ import gzip
 import io
 import json
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -185,14 +184,10 @@ def test_a_header_that_names_no_event_is_refused_before_anything_is_sent(header:
 
 
 def test_a_csv_record_that_does_not_fit_the_header_is_told_and_the_next_one_is_read() -> None:
-    short, long, binary, good = csv_lines(
-        "type,userId\npage\npage,u,more\npage,\udcff\npage,u\n".replace("\udcff", "ÿ")
-    )
-    assert (short.fault, long.fault) == (
-        "The record has 1 cells, the header 2.",
-        "The record has 3 cells, the header 2.",
-    )
-    assert (binary.fault, good.fault, good.number) == ("", "", 5)
+    short, long, good = csv_lines("type,userId\npage\npage,u,more\npage,u\n")
+    assert short.fault == "The record has 1 cells, the header 2."
+    assert long.fault == "The record has 3 cells, the header 2."
+    assert (good.fault, good.number) == ("", 4)
     names, first = read_header(io.BytesIO(b"type,userId\n"))
     [bad] = read_csv(io.BytesIO(b"page,\xff\n"), names, first)
     assert bad.fault == "The record is not UTF-8."
@@ -236,10 +231,10 @@ def test_progress_counts_what_was_answered_and_tells_what_was_not_taken() -> Non
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> Iterator[Path]:
+def source(tmp_path: Path) -> Path:
     path = tmp_path / "events.ndjson"
     path.write_bytes(b'{"eventId":"a"}\n')
-    yield path
+    return path
 
 
 def test_progress_is_read_as_it_was_saved_also_when_the_file_has_grown(source: Path, tmp_path: Path) -> None:
