@@ -18,6 +18,8 @@ INSERT_SETTINGS: Final = {
     "materialized_views_ignore_errors": 0,
     "wait_end_of_query": 1,
 }
+#: A block's lookup names its ids in the query.
+QUERY_SETTINGS: Final = {"max_query_size": 256 << 20, "max_ast_elements": 10_000_000}
 #: The driver's messages repeat the whole query.
 _SHOWN: Final = 200
 
@@ -78,7 +80,7 @@ class ClickHouse:
     def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
         """The result's columns, for large answers."""
         try:
-            result = self._connected().query(sql, parameters=dict(parameters or {}))
+            result = self._connected().query(sql, parameters=dict(parameters or {}), settings=QUERY_SETTINGS)
         except OperationalError as error:
             raise self._unavailable(error) from error
         return result.result_columns or [() for _ in result.column_names]
