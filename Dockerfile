@@ -11,7 +11,7 @@ COPY streams streams
 COPY warehouse warehouse
 COPY reports reports
 COPY headrace headrace
-RUN pip install --no-index --find-links /wheels setuptools \
+RUN pip install --no-index --find-links /wheels --upgrade setuptools \
     && pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /dist .
 # No index: only what was checked above, and of that only what the project needs to run.
 RUN python -m venv /opt/headrace \

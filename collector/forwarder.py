@@ -53,7 +53,7 @@ class Forwarder:
     @property
     def unforwarded(self) -> int:
         """Records in the journal that the log has not acknowledged, or may have lost."""
-        return self._journal.records_after(self.acknowledged)
+        return self._journal.segments.records_after(self.acknowledged)
 
     async def run(self) -> None:
         """Forward until cancelled."""
@@ -82,14 +82,14 @@ class Forwarder:
 
         When `stored` raises, nothing is deleted and the error is logged.
         """
-        stored: Mapping[tuple[str, int], int] = {}
-        if self._stored is not None and self._journal.first is not self._journal.active:
+        segments, stored = self._journal.segments, dict[tuple[str, int], int]()
+        if self._stored is not None and segments.first is not segments.active:
             try:
-                stored = await self._stored()
+                stored.update(await self._stored())
             except Exception as error:
                 _log.warning("stored_unknown", error=repr(error))
                 return
-        while self._journal.first is not self._journal.active and self._needless(self._journal.first, stored):
+        while segments.first is not segments.active and self._needless(segments.first, stored):
             await self._journal.delete_first()
 
     def _needless(self, segment: SegmentFile, stored: Mapping[tuple[str, int], int]) -> bool:
@@ -99,7 +99,7 @@ class Forwarder:
 
     async def _pass(self) -> None:
         session = self._client.session
-        self.acknowledged = self._journal.first.header.first_sequence - 1
+        self.acknowledged = self._journal.segments.first.header.first_sequence - 1
         sent: asyncio.Queue[_Sent] = asyncio.Queue()
         both = asyncio.create_task(self._send(session, sent)), asyncio.create_task(self._settle(sent))
         # No TaskGroup: one that fails in the moment it is cancelled forgets that it was, and `run` would go on.
@@ -113,7 +113,7 @@ class Forwarder:
             await asyncio.gather(*both, return_exceptions=True)
 
     async def _send(self, session: int, sent: asyncio.Queue[_Sent]) -> None:
-        segment, at = self._enter(self._journal.first)
+        segment, at = self._enter(self._journal.segments.first)
         while True:
             self._journal.grown.clear()
             chunk = segment.read(at, CHUNK)
@@ -124,7 +124,7 @@ class Forwarder:
                 at = end
             if chunk:
                 continue
-            if following := self._journal.after(segment):
+            if following := self._journal.segments.after(segment):
                 if at < segment.size:
                     _log.error("segment_damaged", segment=str(segment.path), bytes_unread=segment.size - at)
                 segment, at = self._enter(following)
@@ -143,5 +143,5 @@ class Forwarder:
             segment.highest[segment.header.topics[frame.topic], position.partition] = frame.sequence
             self.acknowledged = frame.sequence
             self._progress.set()
-            if frame.sequence == self._journal.active.last_sequence:
+            if frame.sequence == self._journal.segments.active.last_sequence:
                 self._caught_up()

@@ -20,6 +20,7 @@ import structlog
 from collector.journal_directory import journal_id, lock_directory, recover_segments
 from collector.journal_format import Frame, Header, encode_frame
 from collector.segment_file import SegmentFile
+from collector.segment_list import SegmentList
 from collector.sink import SinkUnavailable
 from schemas.metrics import COLLECTOR_JOURNAL_SYNC_SECONDS
 
@@ -64,11 +65,10 @@ class Journal:
         sync: Callable[[int], None],
     ) -> None:
         self.directory, self.id, self.topics = directory, str(identity), tuple(topics)
-        self.grown = asyncio.Event()
+        self.grown, self.segments = asyncio.Event(), SegmentList()
         self.next_sequence, self.accepted_events = 1, 0
         self._uuid, self._lock, self._clock, self._sync = identity, lock, clock, sync
         self._max_bytes, self._segment_bytes, self._segment_seconds = max_bytes, segment_bytes, segment_seconds
-        self._segments: list[SegmentFile] = []
         self._pending: list[_Group] = []
         self._pending_bytes = 0
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
@@ -114,49 +114,21 @@ class Journal:
 
     def _recover(self) -> None:
         for segment, cut in recover_segments(self.directory):
-            self._segments.append(segment)
+            self.segments.add(segment)
             # A frame has more than one byte, so as many numbers as bytes are more than enough to skip.
             self.next_sequence = segment.last_sequence + 1 + cut
             self.accepted_events = segment.header.accepted_before + segment.events
-        self._begin(SegmentFile.create(self.directory, self._header(self.next_sequence)))
+        self.segments.add(SegmentFile.create(self.directory, self._header(self.next_sequence)))
 
     @property
     def bytes(self) -> int:
         """Bytes on disk and on the way there."""
-        return sum(segment.size for segment in self._segments) + self._pending_bytes
-
-    @property
-    def records(self) -> int:
-        """Records that are kept."""
-        return sum(segment.records for segment in self._segments)
+        return self.segments.bytes + self._pending_bytes
 
     @property
     def writable(self) -> bool:
         """Whether a record would have been taken just now."""
         return not self._closed and not self._failed and self.bytes < self._max_bytes
-
-    @property
-    def first(self) -> SegmentFile:
-        """The oldest segment that is kept."""
-        return self._segments[0]
-
-    @property
-    def active(self) -> SegmentFile:
-        """The segment that is written to; it is never deleted, for it holds the counts of all before it."""
-        return self._segments[-1]
-
-    def records_after(self, sequence: int) -> int:
-        """How many kept records have a higher sequence."""
-        return sum(min(s.records, max(0, s.last_sequence - sequence)) for s in self._segments)
-
-    def oldest_after(self, sequence: int) -> float | None:
-        """When, in seconds since the epoch, the oldest segment with a higher sequence got its first record."""
-        return next((s.filled_at for s in self._segments if s.records and s.last_sequence > sequence), None)
-
-    def after(self, segment: SegmentFile) -> SegmentFile | None:
-        """The segment that follows one."""
-        later = (s for s in self._segments if s.header.first_sequence > segment.last_sequence and s is not segment)
-        return next(later, None)
 
     async def append(self, frames: Sequence[Frame]) -> None:
         """Return once all frames are fsynced; they carry the numbers from `next_sequence` on.
@@ -178,15 +150,16 @@ class Journal:
 
     async def end_aged_segment(self) -> None:
         """Begin a new segment if the active one is old, so that it can be deleted, or after a failed write."""
-        aged = self.active.records > 0 and self._clock() - self.active.filled_at >= self._segment_seconds
+        aged = (
+            self.segments.active.records > 0 and self._clock() - self.segments.active.filled_at >= self._segment_seconds
+        )
         if aged or self._failed:
             self._roll = True
             await asyncio.shield(self._start_commit())
 
     async def delete_first(self) -> None:
         """Delete the oldest segment; not the active one."""
-        if len(self._segments) > 1:
-            await self._in_thread(self._segments.pop(0).delete)
+        await self._in_thread(self.segments.take_first().delete)
 
     async def close(self) -> None:
         """Finish the writes under way and let go of the directory."""
@@ -199,8 +172,7 @@ class Journal:
 
     def _let_go(self) -> None:
         self._thread.shutdown()
-        for segment in self._segments:
-            segment.close()
+        self.segments.close()
         os.close(self._lock)
 
     def _start_commit(self) -> asyncio.Task[None]:
@@ -220,34 +192,28 @@ class Journal:
             self._roll = False
 
     async def _write(self, groups: list[_Group]) -> None:
-        if self._failed or self._roll or self.active.size >= self._segment_bytes:
-            self._begin(
-                await self._in_thread(SegmentFile.create, self.directory, self._header(self.active.last_sequence + 1))
-            )
+        if self._failed or self._roll or self.segments.active.size >= self._segment_bytes:
+            header = self._header(self.segments.active.last_sequence + 1)
+            self.segments.add(await self._in_thread(SegmentFile.create, self.directory, header))
+            self._failed = False
         if not groups:
             return
-        data = b"".join(group.data for group in groups)
-        await self._in_thread(self.active.append, data, self._sync)
+        active, data = self.segments.active, b"".join(group.data for group in groups)
+        await self._in_thread(active.append, data, self._sync)
         records, events = sum(group.records for group in groups), sum(group.events for group in groups)
-        self.active.grow(len(data), records, events, self.active.last_sequence + records, self._clock())
+        active.grow(len(data), records, events, active.last_sequence + records, self._clock())
         self.accepted_events += events
         for group in groups:
             if not group.safe.done():
                 group.safe.set_result(None)
         self.grown.set()
 
-    def _begin(self, segment: SegmentFile) -> None:
-        if self._segments and not self.active.records:
-            self._segments.pop().close()  # `segment` has its name
-        self._segments.append(segment)
-        self._failed = False
-
     def _fail(self, groups: list[_Group], error: OSError) -> None:
         # After a failed fsync nobody knows what of the file is on disk: its last records end it, a new one follows.
         if not self._failed:
             _log.error("journal_write_failed", directory=str(self.directory), error=str(error))
         self._failed = True
-        self.next_sequence = self.active.last_sequence + 1
+        self.next_sequence = self.segments.active.last_sequence + 1
         for group in groups:
             if not group.safe.done():
                 message = f"The journal in {self.directory} cannot be written: {error.strerror}."

@@ -51,7 +51,7 @@ class JournalSink:
 
     async def start(self) -> None:
         """Begin to forward; first of all what an earlier process left."""
-        self._spooling = self._journal.records > 0
+        self._spooling = self._journal.segments.records > 0
         self._tasks = [asyncio.create_task(self._forwarder.run()), asyncio.create_task(self._tend())]
 
     @property
@@ -62,7 +62,7 @@ class JournalSink:
     @property
     def retained(self) -> int:
         """Records that are on local disk."""
-        return self._journal.records
+        return self._journal.segments.records
 
     @property
     def unforwarded(self) -> int:
@@ -128,7 +128,7 @@ class JournalSink:
             await asyncio.sleep(self._poll_seconds)
 
     def _publish(self) -> None:
-        oldest = self._journal.oldest_after(self._forwarder.acknowledged)
+        oldest = self._journal.segments.oldest_after(self._forwarder.acknowledged)
         metrics.COLLECTOR_SPOOL_BYTES.set(self._journal.bytes)
         metrics.COLLECTOR_SPOOL_RECORDS.set(self.unforwarded)
         metrics.COLLECTOR_SPOOL_AGE_SECONDS.set(self._clock() - oldest if oldest else 0)

@@ -45,11 +45,14 @@ class DemoRun:
 
 
 async def run_demo(
-    batches: Iterator[TrafficBatch], sender: BatchSender, rate: float, concurrency: int, show: Callable[[DemoRun], None]
+    next_batch: Callable[[], Awaitable[TrafficBatch | None]],
+    sender: BatchSender,
+    concurrency: int,
+    show: Callable[[DemoRun], None],
 ) -> DemoRun:
-    """Send all of it, or up to the first request that could not be delivered; `rate` is events/s, 0: no limit."""
+    """Send all of it, or up to the first request that could not be delivered."""
     run = DemoRun()
-    async with aclosing(deliver(_paced(batches, rate), sender.send, concurrency)) as outcomes:
+    async with aclosing(deliver(next_batch, sender.send, concurrency)) as outcomes:
         async for batch, outcome in outcomes:
             if outcome.undelivered:
                 run.undelivered = outcome.undelivered
@@ -59,14 +62,20 @@ async def run_demo(
     return run
 
 
-def _paced(batches: Iterator[TrafficBatch], rate: float) -> Callable[[], Awaitable[TrafficBatch | None]]:
-    started, handed_out = time.monotonic(), 0
+def paced(
+    batches: Iterator[TrafficBatch],
+    rate: float,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+) -> Callable[[], Awaitable[TrafficBatch | None]]:
+    """Gives the batches one by one, no sooner than `rate` events a second (0: at once), and None after the last."""
+    started, handed_out = clock(), 0
 
     async def next_batch() -> TrafficBatch | None:
         nonlocal handed_out
         batch = next(batches, None)
         if batch is not None and rate:
-            await asyncio.sleep(max(0.0, started + handed_out / rate - time.monotonic()))
+            await sleep(max(0.0, started + handed_out / rate - clock()))
             handed_out += len(batch.items)
         return batch
 

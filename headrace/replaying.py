@@ -20,7 +20,10 @@ _CONNECTIONS: Final = 2
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the letters. `rejected` and `not_replayable` have one entry for each event or letter."""
+    """What became of the letters and the events in them.
+
+    `rejected` has one entry for each event, `not_replayable` one for each letter.
+    """
 
     letters: int = 0
     events: int = 0
@@ -57,7 +60,11 @@ class ReplayBatch:
 
 
 def replayable(letters: Iterator[StoredLetter], codec: Codec, patch: Any, tally: Tally) -> Iterator[Replayed]:
-    """The events of the letters; a letter that has none to send goes to the tally."""
+    """The events of the letters; a letter that has none to send goes to the tally.
+
+    An event that died several times has several letters and is sent once, or every replay would double its letters.
+    """
+    seen: set[tuple[str, str]] = set()
     for letter in letters:
         tally.letters += 1
         try:
@@ -65,8 +72,11 @@ def replayable(letters: Iterator[StoredLetter], codec: Codec, patch: Any, tally:
         except NotReplayable as error:
             tally.not_replayable.append({"key": letter.key, "reason": letter.reason, "message": str(error)})
             continue
-        tally.events += len(items)
-        yield from items
+        for item in items:
+            if (letter.company_id, item.event_id) not in seen:
+                seen.add((letter.company_id, item.event_id))
+                tally.events += 1
+                yield item
 
 
 def batches(items: Iterator[Replayed]) -> Iterator[ReplayBatch]:

@@ -124,9 +124,7 @@ async def run_worker(
     new_writer = _writer_factory(settings, clickhouse, log_id, _pipelines(codec, settings), letters, common)
     partitions = Partitions(new_writer, fail)
     aliases = ClickHouseAliases(ClickHouse(clickhouse), _merge)
-    app = build_app(
-        broker, settings, partitions, lambda: count_partitions(broker), lambda: _update_aliases(aliases)
-    )
+    app = build_app(broker, settings, partitions, lambda: count_partitions(broker), lambda: _update_aliases(aliases))
     await app.start()
     log.info("worker_started", worker=worker_name(settings), log_id=log_id, port=settings.worker_port)
     await _first(stopping.wait(), app.wait_until_stopped())

@@ -31,8 +31,6 @@ def database() -> str:
 def client(warehouse_url: str, database: str) -> Iterator[ClickHouse]:
     """A connection to a new database with every table; gone after the test."""
     connection = ClickHouse(ClickHouseSettings(clickhouse_url=warehouse_url, clickhouse_database=database))
-    # Functions belong to the server, not to a database: this one would still read another test's dictionaries.
-    connection.command("DROP FUNCTION IF EXISTS personOf", database="default")
     apply_migrations(connection, Target(database, retention_months=RETENTION_MONTHS))
     yield connection
     connection.command(f"DROP DATABASE {database}", database="default")

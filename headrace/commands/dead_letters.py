@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from headrace.commands.options import AsJson, Company, StackAt
-from headrace.commands.shown_letters import facts_of, payload_of, print_letter
+from headrace.commands.shown_letters import facts_of, payload_of, print_letter, wide_console
 from headrace.connections import clickhouse_at, fail, tenants_at
 from headrace.endpoints import Endpoints
 from headrace.registered import registered_codec
@@ -59,11 +59,14 @@ def list_command(
     if as_json:
         typer.echo(json.dumps({"total": total, "deadLetters": [facts_of(letter) for letter in letters]}))
         return
-    table = Table("key", "failed at", "tenant", "reason", "field", "event id", "message")
+    table = Table()
+    table.add_column("key", no_wrap=True, min_width=max((len(letter.key) for letter in letters), default=0))
+    for name in ("failed at", "tenant", "reason", "field", "event id", "message"):
+        table.add_column(name, overflow="fold")
     for letter in letters:
         shown = (letter.key, show_time(letter.failed_at), letter.company_id, letter.reason, letter.field)
         table.add_row(*map(escape, (*shown, letter.event_id, letter.message)))
-    console = Console()
+    console = wide_console()
     console.print(table)
     console.print(f"{len(letters):,} of {total:,} dead letters.")
 

@@ -16,7 +16,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainin
 
 from headrace.commands.options import AsJson
 from headrace.commands.sending_options import CollectorUrl, Concurrency, GivenWriteKey, GiveUp, StackPortBase
-from headrace.demo_run import DemoRun, run_demo
+from headrace.demo_run import DemoRun, paced, run_demo
 from headrace.posting import CollectorClient
 from headrace.sending import BatchSender, Patience
 from headrace.targets import NoWriteKey, Target, find_target
@@ -85,7 +85,7 @@ async def _send(
     show: Callable[[DemoRun], None],
 ) -> DemoRun:
     async with CollectorClient(target.url, target.write_key, "headrace-demo", concurrency) as client:
-        return await run_demo(batches, BatchSender(client.post, {}, patience), rate, concurrency, show)
+        return await run_demo(paced(batches, rate), BatchSender(client.post, {}, patience), concurrency, show)
 
 
 @contextmanager

@@ -4,11 +4,11 @@ import json
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from headrace.commands.options import AsJson, Company, StackAt
+from headrace.commands.shown_letters import wide_console
 from headrace.connections import clickhouse_at
 from headrace.endpoints import Endpoints
 from headrace.published import PartUnavailable, read_accepting, read_lag, worker_urls
@@ -51,9 +51,8 @@ def _look_further(endpoints: Endpoints, port_base: int | None, company: str) -> 
     looked = [f"It is neither among the stored events {tenant} nor among the dead letters."]
     try:
         lag = read_lag(worker_urls(endpoints, port_base))
-        looked.append(
-            f"The workers have stored all of the log but {lag.records} records, the oldest {lag.seconds:.1f} s old."
-        )
+        rest = f"all but {lag.records} records, the oldest {lag.seconds:.1f} s old" if lag.records else "all"
+        looked.append(f"Of the log the workers have stored {rest}.")
     except PartUnavailable as error:
         looked.append(str(error))
     try:
@@ -106,7 +105,7 @@ def _with_times(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _print(receipt: Receipt, looked_at: list[str]) -> None:
-    console = Console()
+    console = wide_console()
     for stored in receipt.stored:
         console.print(_stored_table(_stored_document(stored)))
     for letter in receipt.letters:

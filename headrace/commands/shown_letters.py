@@ -14,6 +14,12 @@ from schemas.codec import Codec
 from warehouse.letters import StoredLetter
 
 
+def wide_console() -> Console:
+    """Standard output; where it is no terminal, wide enough that no key is cut."""
+    console = Console()
+    return console if console.is_terminal else Console(width=240)
+
+
 def facts_of(letter: StoredLetter) -> dict[str, Any]:
     """Everything but the payload, by the names that every layer has."""
     return {
@@ -50,7 +56,7 @@ def payload_of(letter: StoredLetter, codec: Codec) -> dict[str, Any]:
 
 def print_letter(facts: dict[str, Any]) -> None:
     """A table of the facts, then the events as indented JSON."""
-    console = Console()
+    console = wide_console()
     events = facts.pop("events", None)
     table = Table("", "", show_header=False)
     for name, value in facts.items():

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 import uvloop
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from rich.console import Console
 from rich.text import Text
@@ -85,15 +86,12 @@ async def _tail(
 async def _records(
     topic: Topic, broker: BrokerSettings, codec: Codec, from_beginning: bool
 ) -> AsyncGenerator[ReadRecord]:
-    consumer = AIOKafkaConsumer(
-        topic.value, **broker.client_options(), enable_auto_commit=False, auto_offset_reset="earliest"
-    )
+    consumer = AIOKafkaConsumer(**broker.client_options(), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
+        partitions = await _partitions(topic, broker)
         await consumer.start()
-        if topic.value not in await consumer.topics():
-            raise BrokerUnavailable(f"The broker at {broker.broker} has no topic {topic}; run `headrace migrate`.")
-        if not from_beginning:
-            await consumer.seek_to_end()
+        consumer.assign(partitions)
+        await (consumer.seek_to_beginning() if from_beginning else consumer.seek_to_end())
         Console(stderr=True).print(f"Reading {topic} at {broker.broker}; Ctrl-C stops.", style="dim", highlight=False)
         async for message in consumer:
             yield read_record(codec, topic.value, message.partition, message.offset, message.key, message.value)
@@ -101,6 +99,19 @@ async def _records(
         raise BrokerUnavailable(f"The broker at {broker.broker} does not answer: {error!r}.") from error
     finally:
         await consumer.stop()
+
+
+async def _partitions(topic: Topic, broker: BrokerSettings) -> list[TopicPartition]:
+    """All of the topic's; asked for all topics, because asking for one makes some brokers create it."""
+    admin = AIOKafkaAdminClient(**broker.client_options())
+    try:
+        await admin.start()
+        for described in await admin.describe_topics():
+            if described["topic"] == topic.value:
+                return [TopicPartition(topic.value, one["partition"]) for one in described["partitions"]]
+    finally:
+        await admin.close()
+    raise BrokerUnavailable(f"The broker at {broker.broker} has no topic {topic}; `headrace migrate` creates it.")
 
 
 def _print(console: Console, record: ReadRecord, as_json: bool) -> None:

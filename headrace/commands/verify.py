@@ -15,6 +15,7 @@ from rich.table import Table
 
 from headrace.balance import Stack, await_balance
 from headrace.commands.options import AsJson, StackAt
+from headrace.commands.shown_letters import wide_console
 from headrace.connections import clickhouse_at, tenants_file_at
 from headrace.endpoints import Endpoints
 from headrace.registered import registered_codec
@@ -123,7 +124,7 @@ def _print(every: Sequence[Findings], figures: Mapping[str, int], as_json: bool)
     if as_json:
         typer.echo(json.dumps(document(every, figures)))
         return
-    console = Console()
+    console = wide_console()
     console.print(_checks_table(every))
     if figures:
         console.print("  ".join(f"{name} {figure:,}" for name, figure in figures.items()))

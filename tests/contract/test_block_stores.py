@@ -194,7 +194,8 @@ def test_what_was_adopted_stays_so_for_the_next_owner(clickhouse: InClickHouse) 
 def test_an_adopted_block_completes_the_view_that_had_failed(clickhouse: InClickHouse) -> None:
     client, block = clickhouse.client, Block(PARTITION, 0, 5)
     clickhouse.blocks.claim(block, "w")
-    client.command("ALTER TABLE daily_parts_view MODIFY QUERY SELECT toDate(throwIf(eventId != '', 'refused')) AS date FROM events")
+    throwing = "SELECT toDate(throwIf(eventId != '', 'refused')) AS date FROM events"
+    client.command(f"ALTER TABLE daily_parts_view MODIFY QUERY {throwing}")
     with pytest.raises(StoreUnavailable, match="refused"):
         clickhouse.blocks.write(block, BlockRows(events=[row("e1", logOffset=1, journal="j", sequence=1)]))
     client.command("DROP VIEW daily_parts_view")

@@ -22,9 +22,11 @@ from typer.testing import CliRunner
 from collector.app import Collector
 from collector.sink import MemorySink
 from headrace.commands import demo, send
+from headrace.demo_run import paced
 from headrace.import_file import ImportJob, import_file
 from headrace.posting import NoAnswer, Reply
 from headrace.sending import BatchSender, Outcome, Patience, deliver
+from headrace.traffic import generate, pack_requests
 from schemas.identifiers import visitor_of
 from schemas.records import CollectedEvent
 from schemas.stages import DecodedRecord
@@ -189,7 +191,7 @@ async def test_a_run_that_could_not_deliver_is_gone_on_with_by_the_next(packed: 
     file.write_bytes(gzip.compress(ndjson(events)) if packed else ndjson(events))
     app = Trouble(Collector(FixedTenants(), sink), healthy_requests=4)
     async with served(app) as url:
-        command = ("send", file, "--url", url, "--batch", "50", "--concurrency", "2", "--give-up-after", "0")
+        command = ("send", file, "--url", url, "--batch", "50", "--concurrency", "1", "--give-up-after", "0")
         stopped = await run(*command)
         assert (stopped.code, stopped.summary["lines"]) == (1, 200)
         assert "answered 503" in stopped.error
@@ -214,7 +216,8 @@ async def test_csv_is_gone_on_with_after_its_header(tmp_path: Path) -> None:
         command = ("send", file, "--url", url, "--batch", "10", "--concurrency", "1", "--give-up-after", "0")
         assert (await run(*command)).summary["lines"] == 41
         app.healthy_requests = 1_000_000
-        assert (await run(*command)).code == 0
+        finished = await run(*command)
+    assert (finished.code, finished.summary["lines"], finished.summary["resumedAfterLine"]) == (0, 201, 41)
     assert values(sink) == list(range(100))
 
 
@@ -226,7 +229,7 @@ async def test_rejects_that_the_saved_progress_does_not_know_are_taken_back(tmp_
     async with served(app) as url:
         command = ("send", file, "--url", url, "--batch", "10", "--concurrency", "1", "--give-up-after", "0")
         await run(*command)
-        rejects.write_bytes(rejects.read_bytes() + b'{"line": 11, "written": "and then killed"}\n')
+        rejects.write_bytes(rejects.read_bytes() + b'{"line": 11, "written": "and then killed"}\n' * 500)
         app.healthy_requests = 1_000_000
         assert (await run(*command)).summary["rejected"] == {"missing_id": 30}
     assert [json.loads(line)["line"] for line in rejects.read_bytes().splitlines()] == list(range(1, 31))
@@ -470,12 +473,23 @@ async def test_the_demo_sent_again_until_the_same_moment_is_the_same_events() ->
     assert {event["eventId"] for event in events_of(sink.records)} == once
 
 
-async def test_the_demo_sends_no_faster_than_its_rate() -> None:
-    sink = MemorySink()
-    async with served(Collector(FixedTenants(), sink)) as url:
-        ran = await run("demo", "--url", url, "--events", "60", "--rate", "100", "--batch", "10")
-    assert ran.summary["seconds"] >= 0.5
-    assert len(events_of(sink.records)) == ran.summary["accepted"]
+async def test_the_demo_hands_out_events_no_faster_than_its_rate() -> None:
+    now, waits = 100.0, list[float]()
+
+    async def sleep(wait: float) -> None:
+        nonlocal now
+        now += wait
+        waits.append(wait)
+
+    next_batch = paced(pack_requests(generate(1, 50, 5, 1_795_000_000_000), 10), 20, lambda: now, sleep)
+    for _ in range(3):
+        assert await next_batch()
+    now += 0.2
+    assert await next_batch()
+    now += 9
+    assert await next_batch()
+    assert await next_batch() is None
+    assert waits == pytest.approx([0, 0.5, 0.5, 0.3, 0])
 
 
 async def test_a_demo_that_cannot_be_delivered_says_how_much_is_missing() -> None:

@@ -85,10 +85,10 @@ def segments_in(directory: Path) -> list[Path]:
 def kept(journal: Journal) -> list[int]:
     """The sequences in the journal as a forwarder reads them."""
     found: list[int] = []
-    segment = journal.first
+    segment = journal.segments.first
     while True:
         found += [frame.sequence for frame, _ in segment.read(segment.start, 1 << 20)]
-        following = journal.after(segment)
+        following = journal.segments.after(segment)
         if following is None:
             return found
         segment = following
@@ -168,14 +168,14 @@ async def test_the_counts_survive_the_deletion_of_every_segment_that_had_records
     journal = open_journal(tmp_path, segment_bytes=500)
     for _ in range(20):
         await append(journal, 5)
-    journal.active.filled_at -= 3_600
+    journal.segments.active.filled_at -= 3_600
     await journal.end_aged_segment()
-    while journal.first is not journal.active:
+    while journal.segments.first is not journal.segments.active:
         await journal.delete_first()
-    assert journal.records == 0
+    assert journal.segments.records == 0
     await journal.close()
     again = open_journal(tmp_path)
-    assert (again.next_sequence, again.accepted_events, again.records) == (101, 200, 0)
+    assert (again.next_sequence, again.accepted_events, again.segments.records) == (101, 200, 0)
     await again.close()
 
 

@@ -71,15 +71,38 @@ def check_session_parts(scope: Scope, tick: Tick) -> Findings:
 
 
 def _parts(rollup: Rollup, scope: Scope) -> Iterator[str]:
-    """Conditions on the key that part it by month and, in large months, by hash; each part fits in memory."""
-    counts = dict(scope.client.rows("SELECT toYYYYMM(timestamp) AS month, count() FROM events GROUP BY month"))
-    stored = scope.client.rows(f"SELECT DISTINCT toYYYYMM({rollup.period}) FROM {rollup.parts}")
+    """Conditions that part the rollup's key by months and, in a large month, by hash; each part fits in memory."""
     keeps = scope.retention.keeps(f"toDate32({rollup.period})")
-    for month in sorted(counts.keys() | {row[0] for row in stored}):
-        buckets = scope.buckets_for(int(counts.get(month, 0)))
+    for first, last, events in _spans(_events_by_month(rollup, scope), scope.part_rows):
+        buckets = scope.buckets_for(events)
+        hashed = f"cityHash64({', '.join(rollup.keys)}) % {buckets}"
         for bucket in range(buckets):
-            hashed = f"cityHash64({', '.join(rollup.keys)}) % {buckets} = {bucket}"
-            yield f"toYYYYMM({rollup.period}) = {month} AND {keeps} AND {hashed}"
+            part = f" AND {hashed} = {bucket}" if buckets > 1 else ""
+            yield f"toYYYYMM({rollup.period}) BETWEEN {first} AND {last} AND {keeps}{part}"
+
+
+def _events_by_month(rollup: Rollup, scope: Scope) -> Mapping[int, int]:
+    """How many events there are of each month that has some, or has rows of the rollup."""
+    if "months" not in scope.memo:
+        sql = "SELECT toYYYYMM(timestamp) AS month, count() FROM events GROUP BY month"
+        scope.memo["months"] = dict(scope.client.rows(sql))
+    counts: dict[int, int] = scope.memo["months"]
+    stored = scope.client.rows(f"SELECT DISTINCT toYYYYMM({rollup.period}) FROM {rollup.parts}")
+    return {month: counts.get(month, 0) for month in sorted(counts.keys() | {row[0] for row in stored})}
+
+
+def _spans(counts: Mapping[int, int], part_rows: int) -> Iterator[tuple[int, int, int]]:
+    """Runs of months (first, last, events) of fewer than `part_rows` events; a larger month stands alone."""
+    months: list[int] = []
+    events = 0
+    for month, count in counts.items():
+        if months and events + count >= part_rows:
+            yield months[0], months[-1], events
+            months, events = [], 0
+        months.append(month)
+        events += count
+    if months:
+        yield months[0], months[-1], events
 
 
 def _recount(rollup: Rollup, scope: Scope, condition: str, person_of: Mapping[int, int]) -> _Rows:
