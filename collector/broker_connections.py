@@ -65,6 +65,9 @@ class BrokerConnections:
 
         Raises KafkaConnectionError when no broker answers.
         """
+        if not self._topics.issuperset(topics) and self._refreshing is not None:
+            # The request under way does not ask for a new topic; what becomes of it is its own callers' concern.
+            await asyncio.wait((self._refreshing,))
         self._topics.update(topics)
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = asyncio.create_task(self._refresh())

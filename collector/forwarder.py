@@ -22,6 +22,9 @@ from collector.segment_file import SegmentFile
 Stored = Callable[[], Awaitable[Mapping[tuple[str, int], int]]]
 
 RETRY_SECONDS: Final = 0.5
+#: With `stored`: how much, in bytes, the log is given to hold at a time. What the embedded broker drops beyond what it
+#: keeps would be missed only when records after it are stored, and then be taken for stored too.
+WINDOW: Final = 48 << 20
 CHUNK: Final = 2 << 20  # bytes; more than the largest frame
 
 _log = structlog.get_logger(__name__)
@@ -49,6 +52,7 @@ class Forwarder:
         self._journal, self._client, self._stored = journal, log, stored
         self._caught_up, self._lost = caught_up, lost
         self._progress = asyncio.Event()
+        self._deleted = asyncio.Event()
 
     @property
     def unforwarded(self) -> int:
@@ -91,6 +95,7 @@ class Forwarder:
                 return
         while segments.first is not segments.active and self._needless(segments.first, stored):
             await self._journal.delete_first()
+            self._deleted.set()
 
     def _needless(self, segment: SegmentFile, stored: Mapping[tuple[str, int], int]) -> bool:
         if segment.last_sequence > self.acknowledged:
@@ -127,10 +132,17 @@ class Forwarder:
             if following := self._journal.segments.after(segment):
                 if at < segment.size:
                     _log.error("segment_damaged", segment=str(segment.path), bytes_unread=segment.size - at)
+                await self._room_before(following)
                 segment, at = self._enter(following)
             else:
                 self._caught_up()
                 await self._journal.grown.wait()
+
+    async def _room_before(self, segment: SegmentFile) -> None:
+        """With `stored`: wait while the log is given more than WINDOW that is not stored."""
+        while self._stored is not None and self._journal.segments.bytes_before(segment) > WINDOW:
+            self._deleted.clear()
+            await self._deleted.wait()
 
     def _enter(self, segment: SegmentFile) -> tuple[SegmentFile, int]:
         segment.highest.clear()  # partitions may have changed since an earlier pass

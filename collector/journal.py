@@ -185,7 +185,7 @@ class Journal:
             groups, self._pending = self._pending, []
             try:
                 await self._write(groups)
-            except OSError as error:
+            except Exception as error:  # whatever it is, who waits for these records must be told
                 self._fail(groups + self._pending, error)
                 self._pending = []
             self._pending_bytes = sum(len(group.data) for group in self._pending)
@@ -208,15 +208,16 @@ class Journal:
                 group.safe.set_result(None)
         self.grown.set()
 
-    def _fail(self, groups: list[_Group], error: OSError) -> None:
+    def _fail(self, groups: list[_Group], error: Exception) -> None:
         # After a failed fsync nobody knows what of the file is on disk: its last records end it, a new one follows.
         if not self._failed:
             _log.error("journal_write_failed", directory=str(self.directory), error=str(error))
         self._failed = True
         self.next_sequence = self.segments.active.last_sequence + 1
+        why = (error.strerror if isinstance(error, OSError) else None) or repr(error)
         for group in groups:
             if not group.safe.done():
-                message = f"The journal in {self.directory} cannot be written: {error.strerror}."
+                message = f"The journal in {self.directory} cannot be written: {why}."
                 group.safe.set_exception(SinkUnavailable(message, RETRY_AFTER))
 
     def _header(self, first_sequence: int) -> Header:

@@ -46,6 +46,11 @@ class SegmentList:
         later = (s for s in self._segments if s.header.first_sequence > segment.last_sequence and s is not segment)
         return next(later, None)
 
+    def bytes_before(self, segment: SegmentFile) -> int:
+        """Bytes of the ones that are older."""
+        first = segment.header.first_sequence
+        return sum(older.size for older in self._segments if older.header.first_sequence < first)
+
     def records_after(self, sequence: int) -> int:
         """How many records have a higher sequence."""
         return sum(min(s.records, max(0, s.last_sequence - sequence)) for s in self._segments)

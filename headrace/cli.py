@@ -18,11 +18,11 @@ from headrace.logs import configure_logs
 from headrace.worker import run_worker
 from schemas.registry import RegistryError
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
-from schemas.tenants import TenantsError
+from schemas.tenants import TenantsError, load_tenants
 from schemas.topics import SPECS, TopicError, ensure_topics
 from streams.settings import WorkerSettings
 from warehouse.client import ClickHouse, ClickHouseUnavailable
-from warehouse.migrate import Target, apply_migrations
+from warehouse.migrate import Target, apply_migrations, set_retention
 
 app = typer.Typer(
     help="Product usage events, from an HTTP request to numbers that agree.",
@@ -85,6 +85,8 @@ def migrate(
     )
     for name in apply_migrations(client, target):
         print(f"applied {name}")
+    tenants_file = CommonSettings().tenants_file
+    set_retention(client, target, load_tenants(tenants_file).retention_months if tenants_file.exists() else {})
     if topics:
         retention = {"retention.ms": str(broker.topic_retention_minutes * 60_000)}
         specs = dict.fromkeys(SPECS, broker.partitions)

@@ -30,7 +30,7 @@ from schemas.tenants import TenantsError, load_tenants, write_tenants
 from schemas.topics import SPECS, TopicError, ensure_topics
 from streams.settings import WorkerSettings
 from warehouse.client import ClickHouse
-from warehouse.migrate import Target, apply_migrations
+from warehouse.migrate import Target, apply_migrations, set_retention
 
 log = structlog.get_logger(__name__)
 FIRST_COMPANY: Final = "demo"
@@ -144,6 +144,7 @@ class Stack:
         client = ClickHouse(settings)
         target = Target(settings.clickhouse_database, retention_months=settings.retention_months)
         applied = await asyncio.to_thread(apply_migrations, client, target)
+        await asyncio.to_thread(set_retention, client, target, load_tenants(self.tenants_file).retention_months)
         client.close()
         log.info("migrated", applied=applied)
 

@@ -89,4 +89,4 @@ class ClickHouseSettings(HeadraceSettings):
     clickhouse_cluster: str = Field(
         "", description="cluster name: tables become ReplicatedMergeTree, created ON CLUSTER; empty: one server"
     )
-    retention_months: int = Field(24, ge=1, description="months that events are kept; rollups stay")
+    retention_months: int = Field(24, ge=1, le=600, description="months that events are kept; rollups stay")

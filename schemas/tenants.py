@@ -45,7 +45,7 @@ class Tenant(BaseModel):
     read_tokens: tuple[TokenHash, ...] = ()
     allowed_origins: tuple[Origin, ...] = ("*",)
     rate_limit: Annotated[int, Field(ge=1)] | None = None
-    retention_months: Annotated[int, Field(ge=1)] | None = None
+    retention_months: Annotated[int, Field(ge=1, le=600)] | None = None
     plan: TrackingPlan | None = None
 
     def has_read_token(self, token: str) -> bool:
@@ -58,6 +58,11 @@ class Tenants(NamedTuple):
 
     by_write_key: Mapping[str, Tenant]
     by_company: Mapping[str, Tenant]
+
+    @property
+    def retention_months(self) -> dict[str, int]:
+        """The months for which events are kept, of the tenants that say so."""
+        return {company: t.retention_months for company, t in self.by_company.items() if t.retention_months}
 
 
 def hash_token(token: str) -> str:

@@ -1,7 +1,7 @@
 """Applies the numbered SQL files of `migrations/` in order and records each in `schema_migrations`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ def statements(sql: str, target: Target) -> Iterator[str]:
     text = _PERSON_OF.sub(lambda match: _person_of(match[1]), text)
     window = "replicated_deduplication_window" if target.cluster else "non_replicated_deduplication_window"
     filled = {
-        "{on_cluster}": f"ON CLUSTER '{target.cluster}'" if target.cluster else "",
+        "{on_cluster}": _on_cluster(target),
         "{deduplication}": f"{window} = {DEDUPLICATION_WINDOW}",
         "{retention_months}": str(target.retention_months),
         "{database}": target.database,
@@ -76,13 +76,39 @@ def _person_of(visitor: str) -> str:
 def _dictionary_user(target: Target) -> str:
     if not target.password:
         return ""
-    quoted = target.password.replace("\\", "\\\\").replace("'", "\\'")
-    return f"USER '{target.username}' PASSWORD '{quoted}'"
+    return f"USER {_quoted(target.username)} PASSWORD {_quoted(target.password)}"
+
+
+def set_retention(client: ClickHouse, target: Target, months_of: Mapping[str, int]) -> None:
+    """Keep events for the target's months, and those of the tenants in `months_of` for theirs; rollups stay."""
+    clauses = [
+        f"toDateTime(timestamp) + toIntervalMonth({months}) DELETE WHERE companyId = {_quoted(company)}"
+        for company, months in sorted(months_of.items())
+    ]
+    others = f" DELETE WHERE companyId NOT IN ({', '.join(map(_quoted, sorted(months_of)))})" if months_of else ""
+    clauses.append(f"toDateTime(timestamp) + toIntervalMonth({target.retention_months}){others}")
+    for table in ("events", "event_ids"):
+        # A change of the TTL rewrites the table, so it is made only where there is one.
+        (stated,) = client.rows(
+            "SELECT create_table_query FROM system.tables WHERE database = currentDatabase() AND name = {name:String}",
+            {"name": table},
+        )[0]
+        if all(clause in stated for clause in clauses) and stated.count("toIntervalMonth(") == len(clauses):
+            continue
+        client.command(f"ALTER TABLE {table} {_on_cluster(target)} MODIFY TTL {', '.join(clauses)}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _on_cluster(target: Target) -> str:
+    return f"ON CLUSTER '{target.cluster}'" if target.cluster else ""
 
 
 def apply_migrations(client: ClickHouse, target: Target) -> list[str]:
     """Creates the database and applies what is not applied yet; returns the names applied now."""
-    on_cluster = f"ON CLUSTER '{target.cluster}'" if target.cluster else ""
+    on_cluster = _on_cluster(target)
     client.command(f"CREATE DATABASE IF NOT EXISTS {target.database} {on_cluster}", database="default")
     engine = _engine(_ENGINE.match("{MergeTree:schema_migrations}"), target)  # type: ignore[arg-type]
     client.command(

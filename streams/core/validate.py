@@ -14,7 +14,8 @@ from streams.core.clock import corrected
 from streams.core.recent_ids import oldest_time
 from streams.core.replay import http_form
 
-_MONTH_MS: Final = 31 * 86_400_000
+#: A little less than a calendar month, so that nothing is stored that the table's TTL would remove at once.
+_MONTH_MS: Final = 30 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)

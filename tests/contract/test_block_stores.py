@@ -14,7 +14,7 @@ from tests.contract.clickhouse_fixture import clickhouse_url
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse
 from warehouse.memory import MemoryWarehouse
-from warehouse.migrate import Target, apply_migrations, migrations, statements
+from warehouse.migrate import Target, apply_migrations, migrations, set_retention, statements
 from warehouse.orphans import ClickHouseOrphans
 from warehouse.states import ClickHouseStateStore
 
@@ -229,3 +229,16 @@ def test_unique_users_follow_a_later_link_and_an_alias(clickhouse: InClickHouse)
     for dictionary in ("visitor_users", "user_persons"):
         client.command(f"SYSTEM RELOAD DICTIONARY {dictionary}")
     assert client.rows(unique) == [(2,)]
+
+
+def test_a_tenants_retention_removes_its_old_events_and_keeps_the_rollups(clickhouse: InClickHouse) -> None:
+    client, month = clickhouse.client, 31 * 86_400_000
+    now = int(client.rows("SELECT toUnixTimestamp64Milli(now64(3))")[0][0])
+    events = [row(f"{company}-old", now - 3 * month, companyId=company) for company in ("acme", "it's short")]
+    clickhouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=events))
+    target = Target(client.rows("SELECT currentDatabase()")[0][0], retention_months=24)
+    for _ in range(2):
+        set_retention(client, target, {"it's short": 1})
+    client.command("OPTIMIZE TABLE events FINAL")
+    assert client.rows("SELECT companyId FROM events") == [("acme",)]
+    assert client.rows("SELECT sum(totalEvents) FROM aggregated_events") == [(2,)]

@@ -5,12 +5,9 @@ import json
 import os
 import re
 import shlex
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +22,7 @@ from schemas.stages import EVENT_COLUMNS
 from schemas.tenants import load_tenants
 from streams.pipeline import STAGES
 from tests.command_lines import check_variables, find_fault
+from tests.stack import RunningStack, eventually, running_stack
 from warehouse.rollups import ROLLUPS
 from warehouse.verification.checks import CHECKS
 
@@ -53,6 +51,7 @@ RUN = ("sh", "python", "sql")
 LANGUAGES = {*RUN, "console", "yaml", "json", "text"}
 _BLOCK = re.compile(r"^```(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SECONDS = 60.0
+_BASH = ("bash", "-euo", "pipefail", "-c")
 
 
 class Fenced(NamedTuple):
@@ -79,103 +78,71 @@ def blocks(*languages: str) -> list[Fenced]:
 
 
 @dataclass
-class Stack:
-    """A running `headrace up`, its folder, and how a shell beside it sees the world."""
+class Reader:
+    """Somebody who follows the documents beside a running `headrace up`."""
 
-    base: int
-    folder: Path
-    write_key: str
+    stack: RunningStack
     environment: dict[str, str]
 
     def localised(self, text: str) -> str:
         """The text with this stack's ports and write key in the place of the documents'."""
-        ported = re.sub(r"\b870([0-4])\b", lambda found: str(self.base + int(found[1])), text)
-        return ported.replace("WRITE_KEY", self.write_key)
+        ported = re.sub(r"\b870([0-4])\b", lambda found: str(self.stack.port_base + int(found[1])), text)
+        return ported.replace("WRITE_KEY", self.stack.write_key)
 
-    def run(self, command: list[str], folder: Path) -> str:
-        """What the command prints; it has to end with 0, within a minute."""
+    def run(self, program: Sequence[str], block: Fenced) -> str:
+        """What the block prints; it has to end with 0, within a minute. The blocks of a document share a folder."""
+        folder = self.stack.folder / block.document.stem
+        folder.mkdir(exist_ok=True)
         done = subprocess.run(
-            command, cwd=folder, env=self.environment, capture_output=True, text=True, timeout=_SECONDS, check=False
+            [*program, self.localised(block.text)],
+            cwd=folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=_SECONDS,
+            check=False,
         )
         assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
     def ask(self, sql: str) -> str:
         """ClickHouse's answer."""
-        answer = httpx.post(f"http://127.0.0.1:{self.base + 2}", content=sql, timeout=_SECONDS)
+        answer = httpx.post(f"http://127.0.0.1:{self.stack.port_base + 2}", content=sql, timeout=_SECONDS)
         assert answer.status_code == 200, answer.text
         return answer.text
 
 
-def free_base() -> int:
-    """The first of five ports in a row that nobody listens on."""
-    for base in range(20_000 + os.getpid() % 1_000 * 10, 32_000, 10):
-        if all(_is_free(base + number) for number in range(5)):
-            return base
-    raise AssertionError("no five free ports in a row")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A stack of its own, stopped as with Ctrl-C."""
-    folder, base = tmp_path_factory.mktemp("docs"), free_base()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {**kept, "PATH": path, "HEADRACE_PORT_BASE": str(base), "COLUMNS": "200"}
-    with (folder / "up.log").open("wb") as output:
-        up = subprocess.Popen(["headrace", "up"], cwd=folder, env=environment, stdout=output, stderr=output)
-    try:
-        status = subprocess.run(
-            ["headrace", "status", "--wait", "--json"], cwd=folder, env=environment, capture_output=True, check=False
-        )
-        assert status.returncode == 0, (folder / "up.log").read_text()
-        environment["HEADRACE_TENANTS_FILE"] = str(folder / "data/tenants.yaml")
-        yield Stack(base, folder, json.loads(status.stdout)["writeKey"], environment)
-        up.send_signal(signal.SIGINT)
-        assert up.wait(_SECONDS) == 0, (folder / "up.log").read_text()
-    finally:
-        if up.poll() is None:
-            up.kill()
-            up.wait()
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """A stack of its own, and a shell that finds it by HEADRACE_PORT_BASE."""
+    with running_stack(tmp_path_factory.mktemp("docs")) as stack:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        tenants = {"HEADRACE_TENANTS_FILE": str(stack.folder / "data/tenants.yaml")}
+        yield Reader(stack, {**kept, **tenants, "PATH": path, "HEADRACE_PORT_BASE": str(stack.port_base)})
 
 
 @pytest.mark.parametrize("block", blocks(*RUN), ids=str)
-def test_a_block_of_a_document_runs(block: Fenced, stack: Stack) -> None:
-    folder = stack.folder / block.document.stem
-    folder.mkdir(exist_ok=True)
-    text = stack.localised(block.text)
+def test_a_block_of_a_document_runs(block: Fenced, reader: Reader) -> None:
     match block.language:
         case "sh":
-            stack.run(["bash", "-euo", "pipefail", "-c", text], folder)
+            reader.run(_BASH, block)
         case "python":
-            stack.run([sys.executable, "-W", "error", "-c", text], folder)
+            reader.run((sys.executable, "-W", "error", "-c"), block)
         case _:
-            stack.ask(text)
+            reader.ask(reader.localised(block.text))
 
 
-def test_the_first_event_of_the_readme_is_counted_in_its_first_query(stack: Stack) -> None:
-    send, query = [block.text for block in blocks("sh") if block.document == README][:2]
+def test_the_first_event_of_the_readme_is_counted_in_its_first_query(reader: Reader) -> None:
+    send, query = [block for block in blocks("sh") if block.document == README][:2]
     count = (
         "SELECT sum(totalEvents) FROM headrace.aggregated_events WHERE eventAction IN ('view', 'search', 'identify')"
     )
-    before = int(stack.ask(count))
-    answer = json.loads(stack.run(["bash", "-c", stack.localised(send)], stack.folder))
+    before = int(reader.ask(count))
+    answer = json.loads(reader.run(_BASH, send))
     assert (answer["accepted"], answer["rejected"]) == (3, 0)
-    deadline = time.monotonic() + _SECONDS
-    while int(stack.ask(count)) < before + 3:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-    shown = stack.run(["bash", "-c", stack.localised(query)], stack.folder)
-    assert {"page", "search", "identity"} <= set(re.findall(r"\w+", shown))
+    eventually(lambda: int(reader.ask(count)), lambda counted: counted >= before + 3, _SECONDS)
+    assert {"page", "search", "identity"} <= set(re.findall(r"\w+", reader.run(_BASH, query)))
 
 
 @pytest.mark.parametrize("block", blocks("console", "yaml", "json"), ids=str)
@@ -283,13 +250,13 @@ def test_the_guide_names_every_column_of_events_and_every_rollup() -> None:
         assert {*rollup.keys, *rollup.measures, "uniqueUsers"} - told == set()
 
 
-def test_the_columns_of_the_views_are_those_that_the_guide_names(stack: Stack) -> None:
+def test_the_columns_of_the_views_are_those_that_the_guide_names(reader: Reader) -> None:
     page = (ROOT / "docs/guide/reading-the-numbers.md").read_text()
     rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")]
     assert len(rows) == 6
     for view, *cells in rows:
         told = re.findall(r"\w+", re.sub(r"\(.*?\)", "", " ".join(cells)))
-        columns = stack.ask(
+        columns = reader.ask(
             f"SELECT name FROM system.columns WHERE database = 'headrace' AND table = '{view.strip(' `')}'"
         )
         assert sorted(told) == sorted(columns.split()), view

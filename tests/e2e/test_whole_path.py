@@ -58,9 +58,7 @@ def test_segments_python_sdk_sends_visitors_with_logins_and_the_numbers_are_righ
             client.identify(user_id=f"segment-user-{linked[visitor]}", anonymous_id=f"segment-{visitor}")
         else:
             uses[visitor] += 1
-            client.track(
-                anonymous_id=f"segment-{visitor}", event="Feature Used", properties={"feature": "torque table"}
-            )
+            client.track(anonymous_id=f"segment-{visitor}", event="Feature Used", properties={"feature": "torque"})
     client.flush()
     client.join()
     assert failures == []
