@@ -54,6 +54,8 @@ class Stack:
         self._lock: IO[str] | None = None
         self._broker = EmbeddedBroker(data / "broker", port_base + 3)
         self._stopping = asyncio.Event()
+        self._replaced: set[Child] = set()
+        self._renewed = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
         names = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
         self._ports = {"collector": port_base, "clickhouse": port_base + 2, "broker": port_base + 3}
@@ -206,13 +208,17 @@ class Stack:
             code = await child.wait()
             if self._stopping.is_set():
                 return
-            if self._children[name] is not child:
-                continue  # it was replaced on purpose
+            if child in self._replaced:
+                await self._renewed.wait()
+                self._replaced.discard(child)
+                continue
             attempt = 0 if asyncio.get_running_loop().time() - started > 60 else attempt + 1
             log.warning("child_ended", child=name, status=code, words=child.last_words())
             await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS)) - 1] if attempt else 0)
-            with contextlib.suppress(ChildFailed):
+            try:
                 await self._restart(name)
+            except Exception as error:  # whatever keeps it from starting, it is tried again
+                log.error("child_not_started", child=name, error=str(error) or repr(error))
 
     async def _restart(self, name: str) -> None:
         if self._stopping.is_set():
@@ -229,10 +235,16 @@ class Stack:
 
     async def _renew_log(self) -> None:
         """A broker that died took its log with it: workers of the old log must not meet the new one."""
-        workers = [self._children.pop(name) for name in self._worker_names if name in self._children]
-        await asyncio.gather(*(worker.stop(0.0) for worker in workers))  # without a broker they would not end gently
-        await self._start_broker()
-        await self._start_workers()
+        self._renewed.clear()
+        workers = [self._children[name] for name in self._worker_names if name in self._children]
+        self._replaced.update(workers)
+        try:
+            # Without a broker they would not end gently.
+            await asyncio.gather(*(worker.stop(0.0) for worker in workers))
+            await self._start_broker()
+            await self._start_workers()
+        finally:
+            self._renewed.set()
 
     async def _free_stored(self) -> None:
         """The broker keeps its log in memory: free what the workers have committed, about once a second."""
