@@ -86,7 +86,10 @@ def migrate(
     for name in apply_migrations(client, target):
         print(f"applied {name}")
     tenants_file = CommonSettings().tenants_file
-    set_retention(client, target, load_tenants(tenants_file).retention_months if tenants_file.exists() else {})
+    if tenants_file.exists():
+        set_retention(client, target, load_tenants(tenants_file).retention_months)
+    else:
+        print(f"no tenants file at {tenants_file}: retention is left as it is")
     if topics:
         retention = {"retention.ms": str(broker.topic_retention_minutes * 60_000)}
         specs = dict.fromkeys(SPECS, broker.partitions)

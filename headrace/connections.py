@@ -9,7 +9,7 @@ from typing import Final
 import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from headrace.endpoints import DEFAULT_PORT_BASE, Endpoints
+from headrace.endpoints import Endpoints, default_port_base
 from headrace.published import AcceptedUnknown, PartUnavailable
 from headrace.runfile import read_run_file
 from schemas.registry import RegistryError
@@ -52,7 +52,7 @@ def _sentence(settings: ClickHouseSettings, error: str) -> str:
 
 def tenants_file_at(port_base: int | None) -> Path:
     """The tenants file: HEADRACE_TENANTS_FILE where set, else the running stack's, else the default's."""
-    noted = read_run_file(port_base or DEFAULT_PORT_BASE)
+    noted = read_run_file(port_base or default_port_base())
     if "HEADRACE_TENANTS_FILE" not in os.environ and noted and Path(noted["tenants_file"]).is_file():
         return Path(noted["tenants_file"])
     return CommonSettings().tenants_file

@@ -8,6 +8,11 @@ DEFAULT_PORT_BASE: Final = 8700
 HOST: Final = "127.0.0.1"
 
 
+def default_port_base() -> int:
+    """HEADRACE_PORT_BASE where it is set, else the default's."""
+    return int(os.environ.get("HEADRACE_PORT_BASE", DEFAULT_PORT_BASE))
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """The addresses of a stack's parts."""
@@ -34,7 +39,7 @@ class Endpoints:
         """Those of `port_base` where it is given; else the environment's HEADRACE_… addresses, else the default's."""
         if port_base is not None:
             return cls.at(port_base)
-        default = cls.at(int(os.environ.get("HEADRACE_PORT_BASE", DEFAULT_PORT_BASE)))
+        default = cls.at(default_port_base())
         return cls(
             collector_url=os.environ.get("HEADRACE_COLLECTOR_URL", default.collector_url),
             reports_url=os.environ.get("HEADRACE_REPORTS_URL", default.reports_url),

@@ -2,12 +2,16 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from schemas.settings import BrokerSettings
 from schemas.topics import SPECS as TOPICS
+
+#: What older Redpanda says until it has an identity.
+_REDPANDA_UNSET: Final = "redpanda.initializing"
 
 
 class BrokerUnavailable(Exception):
@@ -20,7 +24,7 @@ async def find_log_id(broker: BrokerSettings) -> str:
         return broker.log_id
     async with _connected(broker) as admin:
         identity = (await admin.describe_cluster()).get("cluster_id")
-    if not identity:
+    if not identity or identity == _REDPANDA_UNSET:
         raise BrokerUnavailable(f"The broker at {broker.broker} has no cluster id: set HEADRACE_LOG_ID.")
     return str(identity)
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from headrace.endpoints import DEFAULT_PORT_BASE, Endpoints
+from headrace.endpoints import Endpoints, default_port_base
 from headrace.runfile import read_run_file
 from schemas.topics import COLLECTED
 
@@ -80,9 +80,9 @@ def read_lag(urls: Iterable[str]) -> Lag:
 def worker_urls(endpoints: Endpoints, port_base: int | None) -> list[str]:
     """Every worker's address: the one known, and those that `headrace up` noted beside it."""
     url = urlsplit(endpoints.worker_url)
-    noted = read_run_file(port_base or DEFAULT_PORT_BASE)
+    noted = read_run_file(port_base or default_port_base())
     workers = sum(name.startswith("worker") for name in noted["pids"]) if noted else 0
-    first = Endpoints.at(port_base or DEFAULT_PORT_BASE).worker_url
+    first = Endpoints.at(port_base or default_port_base()).worker_url
     if endpoints.worker_url != first or not url.port:
         return [endpoints.worker_url]
     return [f"{url.scheme}://{url.hostname}:{url.port + number}" for number in range(max(workers, 1))]

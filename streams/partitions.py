@@ -1,6 +1,7 @@
 """The partitions that this worker owns: one writer each, opened on assignment and closed on revocation."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
@@ -61,11 +62,14 @@ class Partitions:
             records = max((highwater(tp) or 0) - writer.position, 0)
             oldest = writer.oldest_pending
             seconds = 0.0 if oldest is None else max(now - oldest, 0.0)
-            metrics.WORKER_LAG_RECORDS.labels(tp.topic, tp.partition).set(records)
-            metrics.WORKER_LAG_SECONDS.labels(tp.topic, tp.partition).set(seconds)
+            metrics.WORKER_LAG_RECORDS.labels(tp.topic, str(tp.partition)).set(records)
+            metrics.WORKER_LAG_SECONDS.labels(tp.topic, str(tp.partition)).set(seconds)
 
     async def _close_one(self, tp: TP, finish: bool) -> None:
         writer = self._writers.pop(tp)
+        for gauge in (metrics.WORKER_LAG_RECORDS, metrics.WORKER_LAG_SECONDS):
+            with contextlib.suppress(KeyError):  # it was not measured yet
+                gauge.remove(tp.topic, str(tp.partition))
         running = self._running.pop(tp)
         await writer.close()
         await asyncio.gather(running, return_exceptions=True)
