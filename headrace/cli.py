@@ -10,17 +10,13 @@ from pydantic import ValidationError
 
 from collector.journal_directory import JournalInUse
 from collector.segment_file import JournalDamaged
-from collector.settings import CollectorSettings
-from headrace.collector import JournalSettings, run_collector
 from headrace.commands import dead_letters, demo, event, schemas, send, settings, status, tail, up, verify
 from headrace.log_identity import BrokerUnavailable
 from headrace.logs import configure_logs
-from headrace.worker import run_worker
 from schemas.registry import RegistryError
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import TenantsError, load_tenants
 from schemas.topics import SPECS, TopicError, ensure_topics
-from streams.settings import WorkerSettings
 from warehouse.client import ClickHouse, ClickHouseUnavailable
 from warehouse.migrate import Target, apply_migrations, set_retention
 
@@ -53,9 +49,13 @@ def configure() -> None:
     configure_logs(common.log_format, common.log_level)
 
 
+# The two servers import what the other commands would wait half a second for.
 @app.command()
 def collector() -> None:
     """Serve the collector: HTTP in, the log out. Settings by environment: `headrace settings`."""
+    from collector.settings import CollectorSettings
+    from headrace.collector import JournalSettings, run_collector
+
     run = run_collector(
         CommonSettings(), BrokerSettings(), ClickHouseSettings(), CollectorSettings(), JournalSettings()
     )
@@ -65,6 +65,9 @@ def collector() -> None:
 @app.command()
 def worker() -> None:
     """Run one worker of the group: the log in, ClickHouse out. Settings by environment: `headrace settings`."""
+    from headrace.worker import run_worker
+    from streams.settings import WorkerSettings
+
     broker, settings = BrokerSettings(), WorkerSettings()
     raise typer.Exit(uvloop.run(run_worker(CommonSettings(), broker, ClickHouseSettings(), settings)))
 
