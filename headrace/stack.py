@@ -51,6 +51,7 @@ class Stack:
         self.tenants_file = data / "tenants.yaml"
         self.read_token = ""
         self._port_base = port_base
+        self._settings, self._group = BrokerSettings(), WorkerSettings().consumer_group
         self._lock: IO[str] | None = None
         self._broker = EmbeddedBroker(data / "broker", port_base + 3)
         self._stopping = asyncio.Event()
@@ -94,7 +95,9 @@ class Stack:
                 # The broker would write a snapshot that nobody reads.
                 await self._children[name].stop(0.0 if name == "broker" else STOP_SECONDS)
         await asyncio.gather(*self._watches, return_exceptions=True)
-        remove_run_file(self._port_base)
+        noted = read_run_file(self._port_base)
+        if noted and noted["supervisor"] == os.getpid():  # a stack that could not start leaves another's note alone
+            remove_run_file(self._port_base)
         if self._lock:
             self._lock.close()
 
@@ -148,14 +151,14 @@ class Stack:
         applied = await asyncio.to_thread(apply_migrations, client, target)
         await asyncio.to_thread(set_retention, client, target, load_tenants(self.tenants_file).retention_months)
         client.close()
-        log.info("migrated", applied=applied)
+        log.debug("migrated", applied=applied)
 
     async def _start_broker(self) -> None:
         self._broker.prepare(uuid.uuid4())
         program = Program("broker", self._broker.command(), {}, self._log_file("broker"))
         await self._run(program, self._broker.is_ready)
-        partitions = BrokerSettings().partitions
-        await ensure_topics(self._broker.address, dict.fromkeys(SPECS, partitions), TOPIC_CONFIG, _READY_SECONDS)
+        specs = dict.fromkeys(SPECS, self._settings.partitions)
+        await ensure_topics(self._broker.address, specs, TOPIC_CONFIG, _READY_SECONDS)
 
     async def _start_on_log(self) -> None:
         """Collector and workers, on the log that is there now."""
@@ -248,7 +251,7 @@ class Stack:
 
     async def _free_stored(self) -> None:
         """The broker keeps its log in memory: free what the workers have committed, about once a second."""
-        group = WorkerSettings().consumer_group
+        group = self._group
         while not self._stopping.is_set():
             with contextlib.suppress(KafkaError, OSError):
                 await self._broker.drop_committed(group)

@@ -47,12 +47,14 @@ async def _run(stack: Stack, port_base: int) -> int:
         else:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
+            return 0
     except StackError as error:
         print(error, file=sys.stderr)
-        await stack.stop()
         return 1
-    console.print("Stopping …")
-    await stack.stop()
+    finally:
+        if stopping.is_set():
+            console.print("Stopping …")
+        await stack.stop()
     console.print(f"Stopped. The data stays in {stack.data}.")
     return 0
 

@@ -175,3 +175,4 @@ def test_a_second_stack_on_the_same_folder_or_port_says_so_in_one_sentence(stack
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert "cannot be used" in refused("--data", str(blocked), "--port-base", str(free_port_base()))
+    assert stack.status()["ready"], "the stack that runs was disturbed"
