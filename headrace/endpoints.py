@@ -18,7 +18,6 @@ class Endpoints:
     """The addresses of a stack's parts."""
 
     collector_url: str
-    reports_url: str
     clickhouse_url: str
     broker: str
     worker_url: str
@@ -28,7 +27,6 @@ class Endpoints:
         """Those of `headrace up --port-base`: the five ports from there."""
         return cls(
             collector_url=f"http://{HOST}:{port_base}",
-            reports_url=f"http://{HOST}:{port_base + 1}",
             clickhouse_url=f"http://{HOST}:{port_base + 2}",
             broker=f"{HOST}:{port_base + 3}",
             worker_url=f"http://{HOST}:{port_base + 4}",
@@ -42,7 +40,6 @@ class Endpoints:
         default = cls.at(default_port_base())
         return cls(
             collector_url=os.environ.get("HEADRACE_COLLECTOR_URL", default.collector_url),
-            reports_url=os.environ.get("HEADRACE_REPORTS_URL", default.reports_url),
             clickhouse_url=os.environ.get("HEADRACE_CLICKHOUSE_URL", default.clickhouse_url),
             broker=os.environ.get("HEADRACE_BROKER", default.broker),
             worker_url=os.environ.get("HEADRACE_WORKER_URL", default.worker_url),

@@ -48,7 +48,7 @@ class Accepting:
 
 def read_accepting(collector_url: str) -> Accepting:
     """Ask the collector; raises PartUnavailable."""
-    samples = _samples("collector", collector_url)
+    samples = read_samples("collector", collector_url)
     return Accepting(
         by_process=int(_sum(samples, "headrace_collector_accepted_total")),
         by_journal=int(_sum(samples, "headrace_collector_journal_events")),
@@ -69,7 +69,7 @@ def read_lag(urls: Iterable[str]) -> Lag:
     """Ask all workers; raises PartUnavailable where one does not answer."""
     records, seconds = 0, 0.0
     for url in urls:
-        for name, labels, value in _samples("worker", url):
+        for name, labels, value in read_samples("worker", url):
             if labels.get("topic") == COLLECTED and name == "headrace_worker_lag_records":
                 records += int(value)
             if labels.get("topic") == COLLECTED and name == "headrace_worker_lag_seconds":
@@ -91,7 +91,8 @@ def worker_urls(endpoints: Endpoints, port_base: int | None) -> list[str]:
 _Samples = list[tuple[str, Mapping[str, str], float]]
 
 
-def _samples(part: str, url: str) -> _Samples:
+def read_samples(part: str, url: str) -> _Samples:
+    """Name, labels and value of everything on a part's metrics page; raises PartUnavailable."""
     try:
         answer = httpx.get(f"{url}/metrics", timeout=_TIMEOUT).raise_for_status()
         families = list(text_string_to_metric_families(answer.text))

@@ -38,7 +38,6 @@ def all_settings() -> Iterator[Setting]:
     at = Endpoints.at(DEFAULT_PORT_BASE)
     yield Setting(_COMMANDS, "HEADRACE_PORT_BASE", str(DEFAULT_PORT_BASE), "first of the stack's five ports")
     yield Setting(_COMMANDS, "HEADRACE_COLLECTOR_URL", at.collector_url, "where the collector answers")
-    yield Setting(_COMMANDS, "HEADRACE_REPORTS_URL", at.reports_url, "where the reports answer")
     yield Setting(_COMMANDS, "HEADRACE_WORKER_URL", at.worker_url, "where the worker's web server answers")
     for section, settings in SECTIONS:
         prefix = settings.model_config["env_prefix"]

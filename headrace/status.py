@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import httpx
 from clickhouse_connect.driver.exceptions import ClickHouseError
-from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.endpoints import Endpoints
+from headrace.published import PartUnavailable, read_samples, worker_urls
 from headrace.runfile import read_run_file
 from schemas.settings import ClickHouseSettings
 from schemas.tenants import TenantsError, load_tenants
@@ -63,28 +63,27 @@ def read_status(port_base: int) -> Status:
     """Ask every part of the stack at this port base; a part that is away counts as zero and makes it not ready."""
     endpoints = Endpoints.at(port_base)
     run_file = read_run_file(port_base)
-    collector = _metrics(f"{endpoints.collector_url}/metrics")
     stored, duplicate, dead = _ledger(endpoints.clickhouse_url)
     company_id, write_key = _first_tenant(run_file["tenants_file"] if run_file else None)
     pids = run_file["pids"] if run_file else {}
-    workers = [port_base + 4 + number for number in range(max(sum(name.startswith("worker") for name in pids), 1))]
-    lags = [_metrics(f"http://127.0.0.1:{port}/metrics").get("headrace_worker_lag_seconds", [0.0]) for port in workers]
+    workers = worker_urls(endpoints, port_base)
+    lags = [lag for url in workers for lag in _values("worker", url, "headrace_worker_lag_seconds")]
     ready = all(
         _answers(url)
         for url in (
             f"{endpoints.collector_url}/readyz",
             f"{endpoints.clickhouse_url}/ping",
-            *(f"http://127.0.0.1:{port}/readyz" for port in workers),
+            *(f"{url}/readyz" for url in workers),
         )
     )
     return Status(
         ready=ready and run_file is not None,
-        accepted=int(sum(collector.get("headrace_collector_journal_events", ()))),
-        rejected=int(sum(collector.get("headrace_collector_rejected_total", ()))),
+        accepted=int(sum(_values("collector", endpoints.collector_url, "headrace_collector_journal_events"))),
+        rejected=int(sum(_values("collector", endpoints.collector_url, "headrace_collector_rejected_total"))),
         stored=stored,
         duplicate=duplicate,
         dead=dead,
-        lag_seconds=max((max(lag, default=0.0) for lag in lags), default=0.0),
+        lag_seconds=max(lags, default=0.0),
         company_id=company_id,
         write_key=write_key,
         urls={
@@ -96,17 +95,12 @@ def read_status(port_base: int) -> Status:
     )
 
 
-def _metrics(url: str) -> dict[str, list[float]]:
-    """The samples of a metrics page by name; none where it does not answer."""
+def _values(part: str, url: str, name: str) -> list[float]:
+    """The values of a metric; none where the part does not answer."""
     try:
-        text = httpx.get(url, timeout=_TIMEOUT).text
-    except httpx.HTTPError:
-        return {}
-    samples: dict[str, list[float]] = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            samples.setdefault(sample.name, []).append(sample.value)
-    return samples
+        return [value for sample, _, value in read_samples(part, url) if sample == name]
+    except PartUnavailable:
+        return []
 
 
 def _ledger(url: str) -> tuple[int, int, int]:

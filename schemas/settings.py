@@ -44,7 +44,6 @@ class BrokerSettings(HeadraceSettings):
     broker_ca_file: Path | None = Field(None, description="certificate authority of the broker; default: the system's")
     broker_cert_file: Path | None = Field(None, description="client certificate, for mutual TLS")
     broker_key_file: Path | None = Field(None, description="key of the client certificate")
-    broker_idempotence: bool = Field(True, description="idempotent producer (needs a broker that has it)")
     log_id: str = Field("", description="identity of the log; default: the broker's cluster id")
     partitions: int = Field(4, ge=1, le=10_000, description="partitions of a topic that has to be created")
     replication_factor: int = Field(1, ge=1, description="replicas of a topic that has to be created")

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from headrace.commands.options import AsJson, Company, StackAt
-from headrace.commands.shown_letters import wide_console
+from headrace.commands.shown_letters import facts_of, wide_console
 from headrace.connections import clickhouse_at
 from headrace.endpoints import Endpoints
 from headrace.published import PartUnavailable, read_accepting, read_lag, worker_urls
@@ -85,17 +85,7 @@ def _stored_document(stored: StoredEvent) -> dict[str, Any]:
 
 
 def _letter_document(letter: StoredLetter) -> dict[str, Any]:
-    return {
-        "key": letter.key,
-        "companyId": letter.company_id,
-        "source": letter.source,
-        "reason": letter.reason,
-        "field": letter.field,
-        "message": letter.message,
-        "receivedAt": show_time(letter.received_at),
-        "failedAt": show_time(letter.failed_at),
-        "replay": f"headrace dead-letters replay {letter.key}",
-    }
+    return {**facts_of(letter), "replay": f"headrace dead-letters replay {letter.key}"}
 
 
 def _with_times(facts: dict[str, Any]) -> dict[str, Any]:

@@ -47,6 +47,12 @@ def test_every_settings_class_of_the_program_is_in_the_table() -> None:
     assert all(issubclass(settings, HeadraceSettings) for settings in defined)
 
 
+def test_every_setting_is_read_somewhere() -> None:
+    code = "\n".join(path.read_text() for path in sources())
+    names = [name for _, settings in SECTIONS for name in settings.model_fields]
+    assert [name for name in names if not re.search(rf"\.{name}\b", code)] == []
+
+
 def test_every_setting_has_one_row_and_says_what_it_is() -> None:
     rows = list(all_settings())
     assert len({row.variable for row in rows}) == len(rows)
