@@ -1,9 +1,10 @@
 """Sends what the journal holds to the log, in order, and deletes the segments that are no longer needed.
 
 Each pass begins at the oldest record that is kept and names the log client's session with every record. When that
-session ends (a connection was lost, a batch refused) the pass ends, and the next one begins at the oldest record again:
-the broker may have lost what it acknowledged. So on any log, a record is preceded in its partition by every kept record
-before it, and a reader that drops numbers not above the last it saw misses nothing.
+session ends (a connection was lost, a batch refused) the pass ends, also while there is nothing to send, and the next
+one begins at the oldest record again: the broker may have lost what it acknowledged. So on any log, a record is
+preceded in its partition by every kept record before it, and a reader that drops numbers not above the last it saw
+misses nothing.
 """
 
 import asyncio
@@ -106,16 +107,19 @@ class Forwarder:
         session = self._client.session
         self.acknowledged = self._journal.segments.first.header.first_sequence - 1
         sent: asyncio.Queue[_Sent] = asyncio.Queue()
-        both = asyncio.create_task(self._send(session, sent)), asyncio.create_task(self._settle(sent))
+        work = [self._send(session, sent), self._settle(sent)]
+        if self._stored is not None:
+            work.append(self._watch(session))
+        tasks = [asyncio.create_task(part) for part in work]
         # No TaskGroup: one that fails in the moment it is cancelled forgets that it was, and `run` would go on.
         try:
-            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in both:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*both, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send(self, session: int, sent: asyncio.Queue[_Sent]) -> None:
         segment, at = self._enter(self._journal.segments.first)
@@ -137,6 +141,10 @@ class Forwarder:
             else:
                 self._caught_up()
                 await self._journal.grown.wait()
+
+    async def _watch(self, session: int) -> None:
+        await self._client.session_over(session)
+        raise LogUnavailable("The connection to the log was lost.")
 
     async def _room_before(self, segment: SegmentFile) -> None:
         """With `stored`: wait while the log is given more than WINDOW that is not stored."""

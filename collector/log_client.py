@@ -71,6 +71,7 @@ class LogClient:
         self._tasks: set[asyncio.Task[None]] = set()
         self._refreshed_at = 0.0
         self._closed = False
+        self._session_over = asyncio.Event()
 
     async def append(
         self, topic: str, key: bytes, value: bytes, session: int | None = None
@@ -93,6 +94,11 @@ class LogClient:
         self._queue(topic, partition_of(key, partitions)).put(record)
         self._arm()
         return record.acknowledged
+
+    async def session_over(self, session: int) -> None:
+        """Return once this session is over: what was acknowledged in it may be lost."""
+        while self.session == session:
+            await self._session_over.wait()
 
     async def close(self, seconds: float = 0.0) -> None:
         """Refuse new records, wait up to `seconds` for what is queued, fail the rest, close the connections."""
@@ -224,6 +230,8 @@ class LogClient:
 
     def _end_session(self) -> None:
         self.session += 1
+        self._session_over.set()
+        self._session_over = asyncio.Event()
 
     async def _refresh(self) -> None:
         try:

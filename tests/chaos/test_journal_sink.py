@@ -115,6 +115,22 @@ async def test_a_broker_that_lost_its_memory_while_nothing_was_sent_gets_the_old
         assert sorted(await read_like_streams(broker)) == names(0, 210)
 
 
+async def test_a_broker_that_lost_its_memory_after_the_last_record_gets_all_again_though_nothing_more_is_sent(
+    tmp_path: Path, broker: Broker
+) -> None:
+    async with running(tmp_path / "journal", broker, nothing_stored) as (sink, _):
+        await send(sink, 0, 200)
+        await until(lambda: sink.unforwarded == 0)
+        broker.kill()
+        broker.start()
+        await broker.create_topics()
+
+        async def is_back() -> bool:
+            return sorted(await read_like_streams(broker)) == names(0, 200)
+
+        await until(is_back)
+
+
 async def test_what_was_stored_of_the_lost_log_is_not_needed_and_the_rest_is_not_lost(
     tmp_path: Path, broker: Broker
 ) -> None:
