@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test check lint types lock
+.PHONY: help install run test kafka check lint types lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ check: lint types ## ruff and mypy
 
 test: check ## everything CI runs
 	$(BIN)/pytest
+
+kafka: install ## fetch Apache Kafka, which the tests use where Java and Maven are
+	$(BIN)/python -m tests.kafka.server
 
 lock: ## rewrite requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header pyproject.toml --output-file requirements.lock

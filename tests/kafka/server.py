@@ -1,0 +1,208 @@
+"""Apache Kafka for tests: one broker, or a cluster, each node broker and controller at once, on free ports."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+POM: Final = Path(__file__).with_name("pom.xml")
+#: Where `make kafka` puts the jars.
+JARS: Final = ROOT / "build" / "kafka"
+_FETCH_SECONDS: Final = 600.0
+_START_SECONDS: Final = 60.0
+_JVM: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+
+def why_no_kafka() -> str:
+    """Why Apache Kafka cannot be run here; "" where it can."""
+    needed = ["java"] if _is_fetched() else ["java", "mvn"]
+    missing = [program for program in needed if shutil.which(program) is None]
+    return f"Apache Kafka needs {' and '.join(missing)} on the path (make kafka)" if missing else ""
+
+
+def fetch_kafka() -> None:
+    """Copy Kafka's jars, as the pom says, into JARS; nothing where they are there. Raises CalledProcessError."""
+    if _is_fetched():
+        return
+    draft = JARS.with_name(f"kafka.{os.getpid()}")
+    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={draft}"]
+    subprocess.run(command, check=True, timeout=_FETCH_SECONDS, stdin=subprocess.DEVNULL)
+    (draft / POM.name).write_bytes(POM.read_bytes())
+    shutil.rmtree(JARS, ignore_errors=True)
+    draft.replace(JARS)
+
+
+def require_kafka() -> None:
+    """Fetch Kafka, or skip the test and say why."""
+    if why := why_no_kafka():
+        pytest.skip(why)
+    fetch_kafka()
+
+
+def _is_fetched() -> bool:
+    """Whether the jars of this pom are there: it is copied beside them last."""
+    copied = JARS / POM.name
+    return copied.is_file() and copied.read_bytes() == POM.read_bytes()
+
+
+class KafkaCluster:
+    """`brokers` nodes with their data below `folder`; topics get as many replicas as there are nodes, at most three.
+
+    Nodes are numbered from 1. One that was killed comes back with `start_node` on the same data and port.
+    """
+
+    def __init__(self, folder: Path, brokers: int = 1) -> None:
+        self.folder, self.replicas = folder, min(brokers, 3)
+        ports = _free_ports(2 * brokers)
+        self._clients = dict(enumerate(ports[:brokers], 1))
+        self._controllers = dict(enumerate(ports[brokers:], 1))
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+
+    @property
+    def address(self) -> str:
+        """The bootstrap servers: every node."""
+        return ",".join(f"127.0.0.1:{port}" for port in self._clients.values())
+
+    @property
+    def nodes(self) -> list[int]:
+        """The numbers of all nodes, running or not."""
+        return list(self._clients)
+
+    @property
+    def pids(self) -> Mapping[int, int]:
+        """Process ids of the nodes that run."""
+        return {node: process.pid for node, process in self._processes.items() if process.poll() is None}
+
+    def start(self) -> None:
+        """Format the storage where it is new, start every node and wait until each listens."""
+        for node in self.nodes:
+            self._format(node)
+            self.start_node(node)
+        for node in self.nodes:
+            self.wait_node(node)
+
+    def stop(self) -> None:
+        """End every node with SIGKILL; the data stays."""
+        for node in self.nodes:
+            self.kill_node(node)
+
+    def kill_node(self, node: int) -> None:
+        """SIGKILL."""
+        if process := self._processes.pop(node, None):
+            process.kill()
+            process.wait()
+
+    def end_node(self, node: int) -> None:
+        """SIGTERM, and wait: a controlled shutdown, which hands leadership over first."""
+        process = self._processes.pop(node)
+        process.send_signal(signal.SIGTERM)
+        process.wait(_START_SECONDS)
+
+    def signal_node(self, node: int, number: int) -> None:
+        """Send a signal, such as SIGSTOP or SIGCONT."""
+        self._processes[node].send_signal(number)
+
+    def start_node(self, node: int) -> None:
+        """Start a node that does not run, and do not wait for it."""
+        command = _java(self._properties_file(node).parent, "kafka.Kafka", str(self._properties_file(node)))
+        with (self.folder / f"kafka-{node}.log").open("ab") as log:
+            self._processes[node] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def wait_node(self, node: int) -> None:
+        """Return once the node takes connections."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline:
+            assert self._processes[node].poll() is None, self.last_words(node)
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self._clients[node])) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"Kafka node {node} does not listen. {self.last_words(node)}")
+
+    def last_words(self, node: int) -> str:
+        """The end of the node's log."""
+        return (self.folder / f"kafka-{node}.log").read_text()[-2000:]
+
+    def _properties_file(self, node: int) -> Path:
+        return self.folder / f"node-{node}" / "server.properties"
+
+    def _format(self, node: int) -> None:
+        path = self._properties_file(node)
+        if path.exists():
+            return
+        path.parent.mkdir(parents=True)
+        path.write_text("".join(f"{name}={value}\n" for name, value in self._properties(node).items()))
+        command = _java(path.parent, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", str(path))
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _properties(self, node: int) -> dict[str, object]:
+        enough = max(self.replicas - 1, 1)
+        client, controller = (f"127.0.0.1:{ports[node]}" for ports in (self._clients, self._controllers))
+        return {
+            "process.roles": "broker,controller",
+            "node.id": node,
+            "controller.quorum.voters": ",".join(f"{n}@127.0.0.1:{port}" for n, port in self._controllers.items()),
+            "listeners": f"PLAINTEXT://{client},CONTROLLER://{controller}",
+            "advertised.listeners": f"PLAINTEXT://{client}",
+            "controller.listener.names": "CONTROLLER",
+            "log.dirs": self.folder / f"node-{node}" / "data",
+            "auto.create.topics.enable": "false",
+            "default.replication.factor": self.replicas,
+            "min.insync.replicas": enough,
+            "offsets.topic.replication.factor": self.replicas,
+            "offsets.topic.num.partitions": 3,
+            "transaction.state.log.replication.factor": self.replicas,
+            "transaction.state.log.min.isr": enough,
+            "transaction.state.log.num.partitions": 3,
+            "group.initial.rebalance.delay.ms": 0,
+            # A dead node is noticed after as long; the defaults would make each failover test half a minute longer.
+            "broker.session.timeout.ms": 3000,
+            "broker.heartbeat.interval.ms": 500,
+            "group.min.session.timeout.ms": 1000,
+        }
+
+
+def _java(folder: Path, main: str, *arguments: str) -> list[str]:
+    return ["java", *_JVM, f"-Dkafka.logs.dir={folder}", "-cp", f"{JARS}/*", main, *arguments]
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@contextmanager
+def running_kafka(folder: Path, brokers: int = 1) -> Iterator[KafkaCluster]:
+    """A cluster that ends with the block; skips the test, with the reason, where Kafka cannot be had."""
+    require_kafka()
+    cluster = KafkaCluster(folder, brokers)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+if __name__ == "__main__":  # make kafka
+    if reason := why_no_kafka():
+        raise SystemExit(reason)
+    fetch_kafka()
