@@ -52,6 +52,7 @@ class JournalSink:
     async def start(self) -> None:
         """Begin to forward; first of all what an earlier process left."""
         self._spooling = self._journal.segments.records > 0
+        metrics.COLLECTOR_SPOOL_RECORDS.set_function(lambda: self.unforwarded)
         self._tasks = [asyncio.create_task(self._forwarder.run()), asyncio.create_task(self._tend())]
 
     @property
@@ -130,6 +131,5 @@ class JournalSink:
     def _publish(self) -> None:
         oldest = self._journal.segments.oldest_after(self._forwarder.acknowledged)
         metrics.COLLECTOR_SPOOL_BYTES.set(self._journal.bytes)
-        metrics.COLLECTOR_SPOOL_RECORDS.set(self.unforwarded)
         metrics.COLLECTOR_SPOOL_AGE_SECONDS.set(self._clock() - oldest if oldest else 0)
         metrics.COLLECTOR_LOG_AVAILABLE.set(self._client.available)

@@ -13,11 +13,12 @@ from collector.journal_directory import JournalInUse
 from collector.segment_file import JournalDamaged
 from headrace.commands import dead_letters, demo, event, schemas, send, settings, status, tail, up, verify
 from headrace.log_identity import BrokerUnavailable
+from headrace.log_topics import ensure_set_topics
 from headrace.logs import configure_logs
 from schemas.registry import RegistryError
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import TenantsError, load_tenants
-from schemas.topics import SPECS, TopicError, ensure_topics
+from schemas.topics import TopicError
 from warehouse.client import ClickHouse, ClickHouseUnavailable
 from warehouse.migrate import Target, apply_migrations, set_retention
 
@@ -102,19 +103,7 @@ def migrate(
     else:
         print(f"no tenants file at {tenants_file}: retention is left as it is")
     if topics:
-        retention = {"retention.ms": str(broker.topic_retention_minutes * 60_000)}
-        specs = dict.fromkeys(SPECS, broker.partitions)
-        options = broker.client_options()
-        counts = asyncio.run(
-            ensure_topics(
-                broker.broker,
-                specs,
-                retention,
-                60,
-                replication_factor=broker.replication_factor,
-                client_options=options,
-            )
-        )
+        counts = asyncio.run(ensure_set_topics(broker, 60))
         for name, partitions in counts.items():
             print(f"topic {name} has {partitions} partitions")
 

@@ -53,7 +53,8 @@ async def run_collector(
     log_client = LogClient(broker.client_options(), ack_seconds=journal_settings.log_ack_seconds)
     stored = _stored(clickhouse, journal.id) if journal_settings.journal == "always" else None
     sink = JournalSink(journal, log_client, codec, stored)
-    metrics.COLLECTOR_JOURNAL_EVENTS.set_function(lambda: journal.accepted_events)
+    if stored:  # a spool has some of the events only
+        metrics.COLLECTOR_JOURNAL_EVENTS.set_function(lambda: journal.accepted_events)
     await sink.start()
     return await serve(Collector(tenants, sink), settings)
 

@@ -10,14 +10,22 @@ import typer
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from headrace.endpoints import Endpoints, default_port_base
+from headrace.log_identity import BrokerUnavailable
 from headrace.published import AcceptedUnknown, PartUnavailable
 from headrace.runfile import read_run_file
 from schemas.registry import RegistryError
-from schemas.settings import ClickHouseSettings, CommonSettings
+from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import Tenants, TenantsError, load_tenants
 from warehouse.client import ClickHouse, ClickHouseUnavailable
 
-_SENTENCES: Final = (AcceptedUnknown, ClickHouseUnavailable, PartUnavailable, RegistryError, TenantsError)
+_SENTENCES: Final = (
+    AcceptedUnknown,
+    BrokerUnavailable,
+    ClickHouseUnavailable,
+    PartUnavailable,
+    RegistryError,
+    TenantsError,
+)
 _NO_DATABASE, _NO_TABLE, _NO_COLUMN = "code: 81", "code: 60", "code: 47"
 
 
@@ -56,6 +64,12 @@ def tenants_file_at(port_base: int | None) -> Path:
     if "HEADRACE_TENANTS_FILE" not in os.environ and noted and Path(noted["tenants_file"]).is_file():
         return Path(noted["tenants_file"])
     return CommonSettings().tenants_file
+
+
+def log_that_keeps(port_base: int | None) -> BrokerSettings | None:
+    """The Kafka that the running stack was given; None where it has the embedded broker, or there is no stack."""
+    noted = read_run_file(port_base or default_port_base())
+    return BrokerSettings(broker=noted["broker"]) if noted and not noted["log_forgets"] else None
 
 
 def tenants_at(port_base: int | None) -> Tenants:

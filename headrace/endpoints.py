@@ -1,8 +1,10 @@
 """Where the parts of a stack listen: one port base, five ports."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from headrace.runfile import read_run_file
 
 DEFAULT_PORT_BASE: Final = 8700
 HOST: Final = "127.0.0.1"
@@ -33,11 +35,19 @@ class Endpoints:
         )
 
     @classmethod
+    def _noted(cls, port_base: int) -> "Endpoints":
+        note = read_run_file(port_base)
+        return replace(cls.at(port_base), broker=note["broker"]) if note else cls.at(port_base)
+
+    @classmethod
     def found(cls, port_base: int | None) -> "Endpoints":
-        """Those of `port_base` where it is given; else the environment's HEADRACE_… addresses, else the default's."""
+        """Those of `port_base` where it is given; else the environment's HEADRACE_… addresses, else the default's.
+
+        A stack that runs on a Kafka of its user's has noted where that is.
+        """
         if port_base is not None:
-            return cls.at(port_base)
-        default = cls.at(default_port_base())
+            return cls._noted(port_base)
+        default = cls._noted(default_port_base())
         return cls(
             collector_url=os.environ.get("HEADRACE_COLLECTOR_URL", default.collector_url),
             clickhouse_url=os.environ.get("HEADRACE_CLICKHOUSE_URL", default.clickhouse_url),

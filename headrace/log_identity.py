@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
@@ -34,6 +35,20 @@ async def count_partitions(broker: BrokerSettings) -> Mapping[str, int]:
     async with _connected(broker) as admin:
         topics = await admin.describe_topics(list(TOPICS))
     return {topic["topic"]: len(topic["partitions"]) for topic in topics}
+
+
+async def read_ends(broker: BrokerSettings, topic: str) -> Mapping[int, tuple[int, int]]:
+    """The first offset that each partition still has, and the one after its last. Raises BrokerUnavailable."""
+    consumer = AIOKafkaConsumer(topic, **broker.client_options(), enable_auto_commit=False)
+    try:
+        await consumer.start()
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
+        firsts, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        return {at.partition: (firsts[at], ends[at]) for at in partitions}
+    except (KafkaError, OSError) as error:
+        raise BrokerUnavailable(f"The broker at {broker.broker} does not answer: {error!r}.") from error
+    finally:
+        await consumer.stop()
 
 
 @asynccontextmanager

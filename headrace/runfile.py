@@ -8,11 +8,13 @@ from typing import TypedDict
 
 
 class RunFile(TypedDict):
-    """What is noted of a running stack; `pids` by program."""
+    """What is noted of a running stack: `pids` by program; the log's address, whether it is gone with its broker."""
 
     supervisor: int
     data: str
     tenants_file: str
+    broker: str
+    log_forgets: bool
     pids: dict[str, int]
 
 

@@ -1,40 +1,38 @@
-"""The embedded stack: broker, ClickHouse, collector and workers as child processes, in the order of the path.
+"""The stack: broker, ClickHouse, collector and workers as child processes, in the order of the path.
 
 The embedded broker keeps its log only as long as it lives. When it dies, a new log with a new identity takes its place:
-collector and workers start again on it, the collector's journal sends again what was not stored, and what was stored is
-recognised.
+the workers start again on it, the collector's journal sends again what was not stored, and what was stored is
+recognised. On a Kafka of the user's own nothing of that is needed, and the stack runs the other parts only.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import secrets
 import socket
 import sys
-import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Final
 
 import httpx
 import structlog
-from aiokafka.errors import KafkaError
 
-from headrace.embedded.broker import TOPIC_CONFIG, BrokerError, EmbeddedBroker
+from headrace.embedded.broker import BrokerError
 from headrace.endpoints import Endpoints
 from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
+from headrace.stack_logs import READY_SECONDS, EmbeddedLog, KafkaLog, StackLog
 from headrace.supervisor import STOP_SECONDS, Child, ChildFailed, Program
-from schemas.settings import BrokerSettings, ClickHouseSettings
+from schemas.settings import ClickHouseSettings
 from schemas.tenants import TenantsError, load_tenants, write_tenants
-from schemas.topics import SPECS, TopicError, ensure_topics
+from schemas.topics import TopicError
 from streams.settings import WorkerSettings
 from warehouse.client import ClickHouse
 from warehouse.migrate import Target, apply_migrations, set_retention
 
 log = structlog.get_logger(__name__)
 FIRST_COMPANY: Final = "demo"
-_READY_SECONDS: Final = 60.0
 _RESTART_SECONDS: Final = (0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -43,23 +41,28 @@ class StackError(Exception):
 
 
 class Stack:
-    """Starts, watches and stops the whole; `workers` of them share one consumer group."""
+    """Starts, watches and stops the whole; `workers` of them share one consumer group.
 
-    def __init__(self, port_base: int, data: Path, workers: int) -> None:
-        self.endpoints = Endpoints.at(port_base)
+    `broker` is the address of a Kafka of the user's own; "": the embedded one.
+    """
+
+    def __init__(self, port_base: int, data: Path, workers: int, broker: str = "") -> None:
         self.data = data
         self.tenants_file = data / "tenants.yaml"
         self.read_token = ""
         self._port_base = port_base
-        self._settings, self._group = BrokerSettings(), WorkerSettings().consumer_group
+        self._group = WorkerSettings().consumer_group
         self._lock: IO[str] | None = None
-        self._broker = EmbeddedBroker(data / "broker", port_base + 3)
+        embedded = EmbeddedLog(data / "broker", port_base + 3, self._log_file("broker"))
+        self._log: StackLog = KafkaLog(broker) if broker else embedded
+        self.endpoints = replace(Endpoints.at(port_base), broker=self._log.address)
         self._stopping = asyncio.Event()
         self._replaced: set[Child] = set()
         self._renewed = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
         names = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
-        self._ports = {"collector": port_base, "clickhouse": port_base + 2, "broker": port_base + 3}
+        self._ports = {"collector": port_base, "clickhouse": port_base + 2}
+        self._ports |= {"broker": port_base + 3} if self._log.forgets else {}
         self._ports |= {name: port_base + 4 + number for number, name in enumerate(names)}
         self._children: dict[str, Child] = {}
         self._worker_names = names
@@ -77,8 +80,8 @@ class Stack:
         self._ensure_tenants()
         try:
             await self._start_clickhouse()
-            await self._start_broker()
-            await self._start_on_log()
+            await self._log.open(self._run)
+            await asyncio.gather(self._start_collector(), self._start_workers())
         except (BrokerError, ChildFailed, TopicError) as error:
             raise StackError(str(error)) from error
         for name in self._children:
@@ -153,17 +156,6 @@ class Stack:
         client.close()
         log.debug("migrated", applied=applied)
 
-    async def _start_broker(self) -> None:
-        self._broker.prepare(uuid.uuid4())
-        program = Program("broker", self._broker.command(), {}, self._log_file("broker"))
-        await self._run(program, self._broker.is_ready)
-        specs = dict.fromkeys(SPECS, self._settings.partitions)
-        await ensure_topics(self._broker.address, specs, TOPIC_CONFIG, _READY_SECONDS)
-
-    async def _start_on_log(self) -> None:
-        """Collector and workers, on the log that is there now."""
-        await asyncio.gather(self._start_collector(), self._start_workers())
-
     async def _start_workers(self) -> None:
         """One after the other: of two that join the embedded broker's group at once, one may wait for ever."""
         for name in self._worker_names:
@@ -173,7 +165,6 @@ class Stack:
         environment = {
             **self._environment(),
             "HEADRACE_COLLECTOR_PORT": str(self._ports["collector"]),
-            "HEADRACE_JOURNAL": "always",
             "HEADRACE_JOURNAL_DIR": str(self.data / "journal"),
         }
         program = Program("collector", _headrace("collector"), environment, self._log_file("collector"))
@@ -181,13 +172,14 @@ class Stack:
 
     async def _start_worker(self, name: str) -> None:
         port = self._ports[name]
-        environment = {**self._environment(), "HEADRACE_WORKER_PORT": str(port), "HEADRACE_WORKER_NAME": name}
+        fixed = name if self._log.forgets else ""  # of two workers without fixed names, one takes over from the other
+        environment = {**self._environment(), "HEADRACE_WORKER_PORT": str(port), "HEADRACE_WORKER_NAME": fixed}
         program = Program(name, _headrace("worker"), environment, self._log_file(name))
         await self._run(program, _answers(f"http://127.0.0.1:{port}/readyz"))
 
     def _environment(self) -> dict[str, str]:
         return {
-            "HEADRACE_BROKER": self.endpoints.broker,
+            **self._log.environment,
             "HEADRACE_CLICKHOUSE_URL": self.endpoints.clickhouse_url,
             "HEADRACE_TENANTS_FILE": str(self.tenants_file),
             "HEADRACE_LOG_FORMAT": "json",
@@ -200,7 +192,7 @@ class Stack:
         child = self._children[program.name] = Child(program)
         await child.start()
         self._note()
-        await child.until_ready(is_ready, _READY_SECONDS)
+        await child.until_ready(is_ready, READY_SECONDS)
 
     async def _watch(self, name: str) -> None:
         """Start the program again whenever it ends, more slowly each time it ends again soon."""
@@ -244,17 +236,14 @@ class Stack:
         try:
             # Without a broker they would not end gently.
             await asyncio.gather(*(worker.stop(0.0) for worker in workers))
-            await self._start_broker()
+            await self._log.open(self._run)
             await self._start_workers()
         finally:
             self._renewed.set()
 
     async def _free_stored(self) -> None:
-        """The broker keeps its log in memory: free what the workers have committed, about once a second."""
-        group = self._group
         while not self._stopping.is_set():
-            with contextlib.suppress(KafkaError, OSError):
-                await self._broker.drop_committed(group)
+            await self._log.drop_stored(self._group)
             await asyncio.sleep(1)
 
     def _note(self) -> None:
@@ -262,6 +251,8 @@ class Stack:
             "supervisor": os.getpid(),
             "data": str(self.data.resolve()),
             "tenants_file": str(self.tenants_file.resolve()),
+            "broker": self._log.address,
+            "log_forgets": self._log.forgets,
             "pids": self.pids,
         }
         write_run_file(self._port_base, content)

@@ -1,7 +1,8 @@
 """The figures of a running stack, gathered from what its parts publish."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,9 +10,11 @@ import httpx
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from headrace.endpoints import Endpoints
+from headrace.log_identity import BrokerUnavailable
 from headrace.published import PartUnavailable, read_samples, worker_urls
-from headrace.runfile import read_run_file
-from schemas.settings import ClickHouseSettings
+from headrace.runfile import RunFile, read_run_file
+from headrace.waiting import Positions, count_waiting, read_positions
+from schemas.settings import BrokerSettings, ClickHouseSettings
 from schemas.tenants import TenantsError, load_tenants
 from schemas.topics import COLLECTED
 from warehouse.client import ClickHouse, ClickHouseUnavailable
@@ -22,7 +25,12 @@ _LEDGER: Final = "SELECT sum(stored), sum(duplicate), sum(dead) FROM blocks WHER
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A stack at one moment: `in_flight` events are accepted and not yet in the ledger."""
+    """A stack at one moment: what is `in_flight` is accepted and not yet in the ledger.
+
+    Embedded, the collector's journal counts every event that was ever accepted. A log that keeps is counted itself:
+    `in_flight` are its records, and the spool's, of one or more events each, and `accepted` is what they and the ledger
+    come to.
+    """
 
     ready: bool
     accepted: int
@@ -30,16 +38,12 @@ class Status:
     stored: int
     duplicate: int
     dead: int
+    in_flight: int
     lag_seconds: float
     company_id: str
     write_key: str
     urls: Mapping[str, str]
     pids: Mapping[str, int]
-
-    @property
-    def in_flight(self) -> int:
-        """What is on its way from the collector to the ledger."""
-        return max(self.accepted - self.stored - self.duplicate - self.dead, 0)
 
     def as_json(self) -> dict[str, Any]:
         """The document that `headrace status --json` prints."""
@@ -61,28 +65,20 @@ class Status:
 
 def read_status(port_base: int) -> Status:
     """Ask every part of the stack at this port base; a part that is away counts as zero and makes it not ready."""
-    endpoints = Endpoints.at(port_base)
-    run_file = read_run_file(port_base)
-    stored, duplicate, dead = _ledger(endpoints.clickhouse_url)
+    endpoints, run_file = Endpoints.found(port_base), read_run_file(port_base)
+    ledger = _read_ledger(endpoints.clickhouse_url)
     company_id, write_key = _first_tenant(run_file["tenants_file"] if run_file else None)
-    pids = run_file["pids"] if run_file else {}
     workers = worker_urls(endpoints, port_base)
     lags = [lag for url in workers for lag in _values("worker", url, "headrace_worker_lag_seconds")]
-    ready = all(
-        _answers(url)
-        for url in (
-            f"{endpoints.collector_url}/readyz",
-            f"{endpoints.clickhouse_url}/ping",
-            *(f"{url}/readyz" for url in workers),
-        )
-    )
+    accepted, in_flight, log_answers = _count_accepted(endpoints, run_file, ledger)
     return Status(
-        ready=ready and run_file is not None,
-        accepted=int(sum(_values("collector", endpoints.collector_url, "headrace_collector_journal_events"))),
+        ready=run_file is not None and log_answers and _are_ready(endpoints, workers),
+        accepted=accepted,
         rejected=int(sum(_values("collector", endpoints.collector_url, "headrace_collector_rejected_total"))),
-        stored=stored,
-        duplicate=duplicate,
-        dead=dead,
+        stored=ledger.stored,
+        duplicate=ledger.duplicate,
+        dead=ledger.dead,
+        in_flight=in_flight,
         lag_seconds=max(lags, default=0.0),
         company_id=company_id,
         write_key=write_key,
@@ -91,8 +87,27 @@ def read_status(port_base: int) -> Status:
             "clickhouse": endpoints.clickhouse_url,
             "broker": endpoints.broker,
         },
-        pids=pids,
+        pids=run_file["pids"] if run_file else {},
     )
+
+
+def _count_accepted(endpoints: Endpoints, run_file: RunFile | None, ledger: "_Ledger") -> tuple[int, int, bool]:
+    """Accepted, in flight, and whether the log could be asked where it had to be."""
+    if run_file is None or run_file["log_forgets"]:
+        accepted = int(sum(_values("collector", endpoints.collector_url, "headrace_collector_journal_events")))
+        return accepted, max(accepted - ledger.events, 0), True
+    spooled = int(sum(_values("collector", endpoints.collector_url, "headrace_collector_spool_records")))
+    try:
+        # The spool first: what goes from there to the log in between counts twice for a moment, and never not at all.
+        waiting = spooled + asyncio.run(count_waiting(BrokerSettings(broker=endpoints.broker), ledger.positions))
+    except BrokerUnavailable:
+        return ledger.events + spooled, spooled, False
+    return ledger.events + waiting, waiting, True
+
+
+def _are_ready(endpoints: Endpoints, workers: Sequence[str]) -> bool:
+    ready = (f"{url}/readyz" for url in (endpoints.collector_url, *workers))
+    return all(map(_answers, (*ready, f"{endpoints.clickhouse_url}/ping")))
 
 
 def _values(part: str, url: str, name: str) -> list[float]:
@@ -103,15 +118,28 @@ def _values(part: str, url: str, name: str) -> list[float]:
         return []
 
 
-def _ledger(url: str) -> tuple[int, int, int]:
+@dataclass(frozen=True, slots=True)
+class _Ledger:
+    stored: int = 0
+    duplicate: int = 0
+    dead: int = 0
+    positions: Positions = field(default_factory=dict)
+
+    @property
+    def events(self) -> int:
+        return self.stored + self.duplicate + self.dead
+
+
+def _read_ledger(url: str) -> _Ledger:
     client = ClickHouse(ClickHouseSettings(clickhouse_url=url))
     try:
+        positions = read_positions(client)
         stored, duplicate, dead = client.rows(_LEDGER, {"topic": COLLECTED})[0]
+        return _Ledger(int(stored), int(duplicate), int(dead), positions)
     except (ClickHouseUnavailable, ClickHouseError):
-        return 0, 0, 0
+        return _Ledger()
     finally:
         client.close()
-    return int(stored), int(duplicate), int(dead)
 
 
 def _first_tenant(tenants_file: str | None) -> tuple[str, str]:

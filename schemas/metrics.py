@@ -74,5 +74,5 @@ COLLECTOR_JOURNAL_SYNC_SECONDS: Final = Histogram(
 )
 COLLECTOR_JOURNAL_EVENTS: Final = Gauge(
     "headrace_collector_journal_events",
-    "Events ever taken into the journal of this directory, by earlier processes too.",
+    "Events ever accepted, by earlier processes of this journal's directory too; 0 where the journal is only a spool.",
 )

@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
+
+from tests.kafka.server import KafkaCluster, running_kafka
 
 HEADRACE = (sys.executable, "-m", "headrace")
 _PORTS = 8
@@ -40,18 +42,26 @@ def _is_free(port: int) -> bool:
 
 
 class RunningStack:
-    """One `headrace up`; `folder/data` is its data folder."""
+    """One `headrace up`; `folder/data` is its data folder.
 
-    def __init__(self, folder: Path, port_base: int, workers: int = 1) -> None:
-        self.folder, self.port_base, self.workers = folder, port_base, workers
+    It runs on the embedded broker, or on `kafka`: that one is started and stopped by whoever made it, and what the
+    other methods do with "broker" they do with its first node.
+    """
+
+    def __init__(self, folder: Path, port_base: int, workers: int = 1, kafka: KafkaCluster | None = None) -> None:
+        self.folder, self.port_base, self.workers, self.kafka = folder, port_base, workers, kafka
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start and wait until ready."""
         command = [*HEADRACE, "up", "--port-base", str(self.port_base), "--workers", str(self.workers)]
+        environment = dict(os.environ)
+        if self.kafka:
+            command += ["--broker", self.kafka.address]
+            environment["HEADRACE_REPLICATION_FACTOR"] = str(self.kafka.replicas)
         output = (self.folder / "up.log").open("ab")
         with output:
-            self._process = subprocess.Popen(command, cwd=self.folder, stdout=output, stderr=output)
+            self._process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
         code, _, error = self.run("status", "--wait", "--timeout", "90")
         assert code == 0, f"{error}\n{(self.folder / 'up.log').read_text()[-3000:]}"
 
@@ -76,12 +86,18 @@ class RunningStack:
         return done.returncode, done.stdout, done.stderr
 
     def status(self) -> dict[str, Any]:
-        """`headrace status --json`."""
+        """`headrace status --json`; with the process id of Kafka's first node as that of the broker."""
         found: dict[str, Any] = json.loads(self.run("status", "--json")[1])
+        if self.kafka and (pid := self.kafka.pids.get(1)):
+            found["pids"]["broker"] = pid
         return found
 
     def kill(self, name: str) -> None:
-        """kill -9 one of the stack's programs."""
+        """kill -9 one of the stack's programs, which is started again: Kafka at once, on the same data."""
+        if name == "broker" and self.kafka:
+            self.kafka.kill_node(1)
+            self.kafka.start_node(1)
+            return
         os.kill(self.status()["pids"][name], signal.SIGKILL)
 
     def query(self, sql: str) -> list[list[Any]]:
@@ -136,10 +152,22 @@ def eventually(ask: Callable[[], _T], holds: Callable[[_T], bool], seconds: floa
         time.sleep(0.25)
 
 
+BROKERS: Final = ("embedded", "kafka")
+
+
 @contextmanager
-def running_stack(folder: Path, workers: int = 1) -> Iterator[RunningStack]:
-    """A stack that is stopped with the block."""
-    stack = RunningStack(folder, free_port_base(), workers)
+def running_stack(folder: Path, workers: int = 1, broker: str = "embedded", brokers: int = 1) -> Iterator[RunningStack]:
+    """A stack that is stopped with the block; on "kafka", with so many nodes that are started and stopped with it.
+
+    Skips the test, with the reason, where Kafka cannot be had.
+    """
+    with ExitStack() as entered:
+        kafka = entered.enter_context(running_kafka(folder / "kafka", brokers)) if broker == "kafka" else None
+        yield entered.enter_context(_running(RunningStack(folder, free_port_base(), workers, kafka)))
+
+
+@contextmanager
+def _running(stack: RunningStack) -> Iterator[RunningStack]:
     try:
         stack.start()
         yield stack

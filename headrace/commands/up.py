@@ -26,9 +26,18 @@ def up(
     port_base: PortBase = 8700,
     data: Annotated[Path, typer.Option(help="Folder of everything that is kept.")] = Path("data"),
     workers: Annotated[int, typer.Option(min=1, max=16, help="Workers that share the partitions.")] = 1,
+    broker: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="A Kafka of yours in place of the embedded broker: bootstrap servers, separated by commas. "
+            "HEADRACE_BROKER does not set it; the other HEADRACE_BROKER_… (SASL, TLS) hold for it.",
+            show_default="the embedded broker",
+        ),
+    ] = "",
 ) -> None:
     """Start broker, ClickHouse, collector and workers on 127.0.0.1 and keep them up until Ctrl-C."""
-    raise typer.Exit(asyncio.run(_run(Stack(port_base, data, workers), port_base)))
+    raise typer.Exit(asyncio.run(_run(Stack(port_base, data, workers, broker), port_base)))
 
 
 async def _run(stack: Stack, port_base: int) -> int:

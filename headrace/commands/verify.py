@@ -16,7 +16,7 @@ from rich.table import Table
 from headrace.balance import Stack, await_balance
 from headrace.commands.options import AsJson, StackAt
 from headrace.commands.shown_letters import wide_console
-from headrace.connections import clickhouse_at, tenants_file_at
+from headrace.connections import clickhouse_at, log_that_keeps, tenants_file_at
 from headrace.endpoints import Endpoints
 from headrace.registered import registered_codec
 from schemas.settings import BrokerSettings, ClickHouseSettings
@@ -66,7 +66,8 @@ def verify(
         if accepted != UNKNOWN:
             task = progress.add_task("accepted", total=None)
             codec = registered_codec(BrokerSettings())
-            stack = Stack(client, codec, endpoints, port_base, int(accepted) if accepted else None)
+            log = log_that_keeps(port_base)
+            stack = Stack(client, codec, endpoints, port_base, int(accepted) if accepted else None, log)
             balance, findings = await_balance(stack, wait)
             every, figures = [findings], balance.as_json()
             progress.update(task, total=1.0, completed=1.0)

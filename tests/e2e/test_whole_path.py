@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 import segment.analytics.client
 
-from tests.stack import HEADRACE, RunningStack, eventually, free_port_base, running_stack
+from tests.stack import BROKERS, HEADRACE, RunningStack, eventually, free_port_base, running_stack
 
 pytestmark = pytest.mark.timeout(600)
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
+@pytest.fixture(scope="module", params=BROKERS)
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
+    with running_stack(tmp_path_factory.mktemp("stack"), broker=request.param) as running:
         yield running
 
 
 def test_the_printed_curl_line_works_when_pasted(stack: RunningStack) -> None:
-    text = (stack.folder / "up.log").read_text()
+    text = eventually((stack.folder / "up.log").read_text, lambda text: "Ctrl-C stops everything." in text)
     (line,) = [line.strip() for line in text.splitlines() if line.strip().startswith("curl") and "/v1/batch" in line]
     answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)
     assert '"accepted":1' in answer.stdout

@@ -1,0 +1,91 @@
+"""The log that a stack runs on: the embedded broker, or a Kafka of yours. All that differs between them is here."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Protocol
+
+from aiokafka.errors import KafkaError
+
+from headrace.embedded.broker import TOPIC_CONFIG, EmbeddedBroker
+from headrace.log_topics import ensure_set_topics
+from headrace.supervisor import Program
+from schemas.settings import BrokerSettings
+from schemas.topics import SPECS, ensure_topics
+
+READY_SECONDS: Final = 60.0
+#: Starts a program and returns once the function says that it is ready.
+Run = Callable[[Program, Callable[[], bool]], Awaitable[None]]
+
+
+class StackLog(Protocol):
+    """What a stack asks of its log.
+
+    `forgets`: the log is gone when its broker dies. Then the stack runs the broker, a new log takes the place of the
+    lost one, and workers keep fixed names. `environment` is what collector and workers get to work with this log.
+    """
+
+    @property
+    def address(self) -> str: ...
+
+    @property
+    def forgets(self) -> bool: ...
+
+    @property
+    def environment(self) -> Mapping[str, str]: ...
+
+    async def open(self, run: Run) -> None:
+        """Start the broker where it is the stack's, and return once every topic is served.
+
+        Raises BrokerError, ChildFailed and TopicError.
+        """
+
+    async def drop_stored(self, group: str) -> None:
+        """Free what the workers have stored, where nothing else does; to be called about once a second."""
+
+
+class EmbeddedLog:
+    """A new, empty log at each `open`, in the memory of a broker that the stack runs."""
+
+    forgets = True
+
+    def __init__(self, folder: Path, port: int, log_file: Path) -> None:
+        self._broker, self._log_file = EmbeddedBroker(folder, port), log_file
+        self.address = self._broker.address
+        self.environment = {
+            "HEADRACE_BROKER": self.address,
+            "HEADRACE_BROKER_SECURITY": "PLAINTEXT",
+            "HEADRACE_LOG_ID": "",
+            "HEADRACE_JOURNAL": "always",
+        }
+
+    async def open(self, run: Run) -> None:
+        """As in StackLog."""
+        self._broker.prepare(uuid.uuid4())
+        program = Program("broker", self._broker.command(), {}, self._log_file)
+        await run(program, self._broker.is_ready)
+        specs = dict.fromkeys(SPECS, BrokerSettings().partitions)
+        await ensure_topics(self.address, specs, TOPIC_CONFIG, READY_SECONDS)
+
+    async def drop_stored(self, group: str) -> None:
+        """The broker keeps its log in memory, and pays for every byte of it."""
+        with suppress(KafkaError, OSError):
+            await self._broker.drop_committed(group)
+
+
+class KafkaLog:
+    """A Kafka that runs by itself and keeps what it acknowledged; SASL and TLS by the environment's settings."""
+
+    forgets = False
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.environment = {"HEADRACE_BROKER": address, "HEADRACE_JOURNAL": "when_away"}
+
+    async def open(self, run: Run) -> None:  # noqa: ARG002 - nothing to run
+        """As in StackLog."""
+        await ensure_set_topics(BrokerSettings(broker=self.address), READY_SECONDS)
+
+    async def drop_stored(self, group: str) -> None:
+        """Nothing: the topics' retention does."""
