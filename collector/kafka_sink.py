@@ -5,11 +5,10 @@ from typing import Final, cast
 
 from collector.log_client import LogClient, RecordTooLarge
 from collector.partition_queue import LogUnavailable
-from collector.record_batch import MAX_RECORD_BYTES, RECORD_OVERHEAD
 from collector.sink import Outgoing, SinkUnavailable
 from schemas.codec import Codec
 from schemas.records import CollectedRecord, DeadLetter
-from schemas.topics import DEAD_LETTER
+from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES, RECORD_OVERHEAD
 
 RETRY_AFTER: Final = 5  # seconds
 

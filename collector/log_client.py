@@ -27,7 +27,8 @@ from collector.partition_queue import (
     QueuedRecord,
     Unacknowledged,
 )
-from collector.record_batch import MAX_RECORD_BYTES, RECORD_OVERHEAD, encode_batch, partition_of
+from collector.record_batch import encode_batch, partition_of
+from schemas.topics import MAX_RECORD_BYTES, RECORD_OVERHEAD
 
 METADATA_SECONDS: Final = 60.0
 _ALL_REPLICAS: Final = -1

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from collector.record_batch import MAX_RECORD_BYTES, RECORD_OVERHEAD
+from schemas.topics import MAX_RECORD_BYTES, RECORD_OVERHEAD
 
 RETRY_SECONDS: Final = 0.2
 

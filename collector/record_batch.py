@@ -12,11 +12,6 @@ import cramjam
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 
-#: Bytes of a record with key and value that every broker with default limits takes, alone in its batch.
-MAX_RECORD_BYTES: Final = 1_000_000
-#: What a record adds to a batch besides key and value, at most.
-RECORD_OVERHEAD: Final = 32
-
 _MASK: Final = 0xFFFFFFFF
 _M: Final = 0x5BD1E995
 _LENGTH_AT, _CRC_AT, _ATTRIBUTES_AT, _RECORDS_AT = 8, 17, 21, 61  # offsets of fields in a batch's header

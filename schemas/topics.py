@@ -13,6 +13,12 @@ DEAD_LETTER = "events.dead_letter"
 PARTITIONS = 4
 """Partitions of a topic where no setting says otherwise. A partition is the unit that workers share out."""
 
+MAX_RECORD_BYTES = 1_000_000
+"""Bytes of a record with key and value that every broker with default limits takes, alone in its batch."""
+
+RECORD_OVERHEAD = 32
+"""What a record adds to a batch besides key and value, at most."""
+
 SPECS: Mapping[str, int] = {COLLECTED: PARTITIONS, DEAD_LETTER: PARTITIONS}
 
 _LOOK_AGAIN = 0.05

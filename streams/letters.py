@@ -14,7 +14,7 @@ from schemas.identifiers import record_key
 from schemas.reasons import Reason
 from schemas.records import DeadLetter
 from schemas.stages import LogRecord, Rejection
-from schemas.topics import DEAD_LETTER
+from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES, RECORD_OVERHEAD
 from streams.core.rows import dead_letter
 from streams.core.state import PartitionState
 from streams.core.validate import Rules
@@ -36,29 +36,40 @@ class KafkaLetterLog:
         self._codec = codec
         self._options = client_options
         self._producer: AIOKafkaProducer | None = None
+        self._starting = asyncio.Lock()  # the writers of all partitions share the producer
 
     async def send(self, letters: Sequence[DeadLetter]) -> None:
         """Send all, wait for all."""
         try:
             producer = await self._started()
-            acknowledged = [
-                await producer.send(
-                    DEAD_LETTER,
-                    key=record_key(letter["companyId"], letter["key"]).encode(),
-                    value=self._codec.encode_dead_letter(letter),
-                )
-                for letter in letters
-            ]
+            acknowledged = [await producer.send(DEAD_LETTER, **self._encode(letter)) for letter in letters]
             await asyncio.gather(*acknowledged)
         except KafkaError as error:
             raise StoreUnavailable(f"The log did not take {len(letters)} dead letters: {error!r}.") from error
 
+    def _encode(self, letter: DeadLetter) -> dict[str, bytes]:
+        """Key and value. A payload that would make the record larger than a broker takes is cut: the row has it whole.
+
+        It may: the letter of one event holds its record's context too, and is JSON, which escapes.
+        """
+        key, value = record_key(letter["companyId"], letter["key"]).encode(), self._codec.encode_dead_letter(letter)
+        excess = len(key) + len(value) + RECORD_OVERHEAD - MAX_RECORD_BYTES
+        if excess > 0:
+            cut = letter["payload"][: max(len(letter["payload"]) - excess, 0)]
+            value = self._codec.encode_dead_letter({**letter, "payload": cut, "truncated": True})
+        return {"key": key, "value": value}
+
     async def _started(self) -> AIOKafkaProducer:
-        if self._producer is None:
-            producer = AIOKafkaProducer(**self._options, acks="all", linger_ms=5, compression_type="lz4")
-            await producer.start()
-            self._producer = producer
-        return self._producer
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(**self._options, acks="all", linger_ms=5, compression_type="lz4")
+                try:
+                    await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._producer = producer
+            return self._producer
 
     async def close(self) -> None:
         """Flush and disconnect."""

@@ -1,22 +1,29 @@
-"""A real Kafka-compatible broker for tests, on a free port, that can be killed and started again without its memory."""
+"""Real brokers for tests, that can be killed and started again: the embedded one without its memory, Kafka with it."""
 
 import asyncio
+import signal
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import noida_db
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import PARTITIONS, SPECS, ensure_topics
+from tests.kafka.server import KafkaCluster
 
 
 class Broker:
     """One noida-db process; it begins empty at every start."""
+
+    keeps = False
 
     def __init__(self, directory: Path) -> None:
         with socket.socket() as probe:
@@ -54,6 +61,10 @@ class Broker:
         assert self._process is not None
         self._process.send_signal(signal)
 
+    def release(self) -> None:
+        """The test is over."""
+        self.kill()
+
     async def create_topics(self) -> None:
         """The topics of the log, four partitions each."""
         await ensure_topics(self.options["bootstrap_servers"], SPECS, {}, timeout=20)
@@ -74,6 +85,61 @@ class Broker:
             return found
         finally:
             await consumer.stop()
+
+
+class KafkaBroker(Broker):
+    """The Kafka that the tests of a run share; it keeps what it has through its deaths, `forget` makes it forget."""
+
+    keeps = True
+
+    def __init__(self, cluster: KafkaCluster) -> None:
+        self.options = {"bootstrap_servers": cluster.address, "security_protocol": "PLAINTEXT"}
+        self._cluster = cluster
+
+    def start(self) -> None:
+        """Start where it does not run, and return once it takes connections."""
+        if not self._cluster.pids:
+            self._cluster.start_node(1)
+        self._cluster.wait_node(1)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._cluster.kill_node(1)
+
+    def suspend(self, signal: int) -> None:
+        """Send SIGSTOP or SIGCONT."""
+        self._cluster.signal_node(1, signal)
+
+    def release(self) -> None:
+        """The next test gets it running, with whatever it holds."""
+        if self._cluster.pids:
+            self.suspend(signal.SIGCONT)
+
+    async def forget(self) -> None:
+        """Delete the topics, and return when they are gone."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.options["bootstrap_servers"])
+        await admin.start()
+        try:
+            await admin.delete_topics(list(SPECS))
+            await until(partial(_have_none, admin))
+        finally:
+            await admin.close()
+
+
+async def _have_none(admin: AIOKafkaAdminClient) -> bool:
+    return all(topic["error_code"] for topic in await admin.describe_topics(list(SPECS)))
+
+
+async def new_broker(kind: str, request: pytest.FixtureRequest, folder: Path) -> Broker:
+    """A broker that runs and has no topics: one of its own, or the run's Kafka. Call `release` afterwards."""
+    if kind == "embedded":
+        embedded = Broker(folder)
+        embedded.start()
+        return embedded
+    kafka = KafkaBroker(request.getfixturevalue("kafka"))
+    kafka.start()
+    await kafka.forget()
+    return kafka
 
 
 async def until(holds: Callable[[], bool | Awaitable[bool]]) -> None:

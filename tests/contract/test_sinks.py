@@ -1,6 +1,7 @@
-"""What every sink promises, run on each of them: MemorySink, KafkaSink, and JournalSink both ways."""
+"""What every sink promises, run on each of them: MemorySink, and on a broker KafkaSink and JournalSink both ways."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,18 @@ from collector.log_client import LogClient, RecordTooLarge
 from collector.sink import MemorySink, Sink, SinkUnavailable
 from schemas.codec import Codec
 from schemas.topics import COLLECTED, DEAD_LETTER
-from tests.contract.broker_fixture import Broker, until
+from tests.contract.broker_fixture import Broker, new_broker, until
 from tests.contract.outgoing import collected, dead_letter, name_of
 
-SINKS = ("memory", "kafka", "journal always", "journal when away")
+#: A sink and its broker. The journal that is always written is for the log that forgets.
+SINKS = (
+    ("memory", ""),
+    ("kafka", "embedded"),
+    ("kafka", "kafka"),
+    ("journal always", "embedded"),
+    ("journal when away", "embedded"),
+    ("journal when away", "kafka"),
+)
 
 
 @dataclass
@@ -53,6 +62,9 @@ async def broker_case(name: str, broker: Broker, directory: Path) -> Case:
     codec = Codec()
     log = LogClient(broker.options, ack_seconds=1.0)
 
+    def go_away() -> None:  # Kafka would take seconds to come back for the next test
+        broker.suspend(signal.SIGSTOP) if broker.keeps else broker.kill()
+
     async def arrived(topic: str) -> dict[str, list[str]]:
         await until(lambda: getattr(sink, "unforwarded", 0) == 0)
         decode = codec.decode_collected if topic == COLLECTED else codec.decode_dead_letter
@@ -64,32 +76,32 @@ async def broker_case(name: str, broker: Broker, directory: Path) -> Case:
 
     if name == "kafka":
         sink: KafkaSink | JournalSink = KafkaSink(log, codec)
-        return Case(sink, arrived, broker.kill)
+        return Case(sink, arrived, go_away)
     journal = Journal.open(directory, (COLLECTED, DEAD_LETTER), max_bytes=64 << 10)
     sink = JournalSink(journal, log, codec, nothing_stored if name == "journal always" else None, close_seconds=0.1)
     await sink.start()
 
     def break_down() -> None:
-        broker.kill()
+        go_away()
         journal._max_bytes = 0
 
     return Case(sink, arrived, break_down)
 
 
-@pytest.fixture(params=SINKS)
+@pytest.fixture(params=SINKS, ids=" on ".join)
 async def case(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Case]:
-    if request.param == "memory":
+    name, kind = request.param
+    if name == "memory":
         yield memory_case()
         return
-    broker = Broker(tmp_path)
-    broker.start()
+    broker = await new_broker(kind, request, tmp_path)
     try:
         await broker.create_topics()
-        case = await broker_case(request.param, broker, tmp_path / "journal")
+        case = await broker_case(name, broker, tmp_path / "journal")
         yield case
         await case.sink.close()
     finally:
-        broker.kill()
+        broker.release()
 
 
 async def test_what_was_sent_arrives_in_order_under_its_key(case: Case) -> None:
@@ -137,7 +149,7 @@ async def test_a_closed_sink_is_not_ready_and_refuses(case: Case) -> None:
         await case.sink.send([collected("a", "late")])
 
 
-@pytest.mark.parametrize("case", SINKS[1:], indirect=True)
+@pytest.mark.parametrize("case", SINKS[1:], indirect=True, ids=" on ".join)
 async def test_a_record_that_no_broker_takes_is_refused_before_anything_is_sent(case: Case) -> None:
     with pytest.raises(RecordTooLarge, match="has 1100"):
         await case.sink.send([collected("a", "small"), dead_letter("a", "large", bytes(1_100_000))])

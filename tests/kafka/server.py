@@ -168,10 +168,10 @@ class KafkaCluster:
             "transaction.state.log.min.isr": enough,
             "transaction.state.log.num.partitions": 3,
             "group.initial.rebalance.delay.ms": 0,
-            # A dead node is noticed after as long; the defaults would make each failover test half a minute longer.
+            "group.min.session.timeout.ms": 1000,
+            # So long is a dead node not noticed, and so long is its successor of the same number not let in.
             "broker.session.timeout.ms": 3000,
             "broker.heartbeat.interval.ms": 500,
-            "group.min.session.timeout.ms": 1000,
         }
 
 
