@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from collector.journal_directory import JournalInUse
 from collector.segment_file import JournalDamaged
-from headrace.commands import dead_letters, demo, event, schemas, send, settings, status, tail, up, verify
+from headrace.commands import dead_letters, demo, event, repair, schemas, send, settings, status, tail, up, verify
 from headrace.log_identity import BrokerUnavailable
 from headrace.log_topics import ensure_set_topics
 from headrace.logs import configure_logs
@@ -28,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (up, status, send, demo, tail, event, dead_letters, verify, settings, schemas):
+for command in (up, status, send, demo, tail, event, dead_letters, verify, repair, settings, schemas):
     command.register(app)
 
 #: What goes wrong outside of the program, told in one sentence and exit 1.

@@ -123,7 +123,7 @@ class _Ledger:
     stored: int = 0
     duplicate: int = 0
     dead: int = 0
-    positions: Positions = field(default_factory=dict)
+    positions: Positions = field(default_factory=Positions)
 
     @property
     def events(self) -> int:

@@ -5,30 +5,39 @@ what is accepted is counted from the log's side, and never twice.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from headrace.log_identity import find_log_id, read_ends
+from headrace.log_identity import describe_topics, read_extents
 from schemas.settings import BrokerSettings
 from schemas.topics import COLLECTED
 from warehouse.client import ClickHouse
 
-#: By log id and partition: the offset after the last block of the ledger.
-Positions = Mapping[tuple[str, int], int]
-_POSITIONS: Final = (
-    "SELECT logId, partition, max(end) FROM blocks WHERE topic = {topic:String} GROUP BY logId, partition"
-)
+_ENDS: Final = "SELECT logId, partition, max(end) FROM blocks WHERE topic = {topic:String} GROUP BY logId, partition"
+_LOG_IDS: Final = "SELECT clusterId, argMax(logId, number) FROM logs WHERE topic = {topic:String} GROUP BY clusterId"
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """By log id and partition, the offset after the last block of the ledger; and the log id of each cluster."""
+
+    ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    log_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_positions(client: ClickHouse) -> Positions:
     """How far the ledger is. Read it before anything it is compared with: what comes between then shows as waiting."""
-    rows = client.rows(_POSITIONS, {"topic": COLLECTED})
-    return {(str(log_id), int(partition)): int(end) for log_id, partition, end in rows}
+    where = {"topic": COLLECTED}
+    ends = {(str(log_id), int(number)): int(end) for log_id, number, end in client.rows(_ENDS, where)}
+    return Positions(ends, dict(client.rows(_LOG_IDS, where)))
 
 
 async def count_waiting(broker: BrokerSettings, positions: Positions) -> int:
     """Records on the log that the ledger had not at `positions`. Raises BrokerUnavailable."""
-    log_id = await find_log_id(broker)
-    ends = await read_ends(broker, COLLECTED)
+    topic = (await describe_topics(broker))[COLLECTED]
+    log_id = positions.log_ids.get(topic.cluster, topic.cluster)
+    extents = await read_extents(broker, [(COLLECTED, number) for number in range(topic.partitions)])
     return sum(
-        max(end - max(first, positions.get((log_id, partition), 0)), 0) for partition, (first, end) in ends.items()
+        max(extent.end - max(extent.begin, positions.ends.get((log_id, number), 0)), 0)
+        for (_, number), extent in extents.items()
     )

@@ -10,12 +10,12 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 import structlog
-from faust.types import TP
 
-from headrace.log_identity import count_partitions, find_log_id
+from headrace.log_fit import LogFit
 from headrace.registered import registered_codec
-from schemas.blocks import Partition, StoreUnavailable
+from schemas.blocks import StoreUnavailable
 from schemas.codec import Codec
+from schemas.fit import LedgerRefused
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import TenantsFile
 from schemas.topics import COLLECTED, DEAD_LETTER
@@ -25,7 +25,7 @@ from streams.core.redact import DEFAULT_POLICY, RedactionPolicy
 from streams.core.validate import Rules
 from streams.geo import open_country_lookup
 from streams.letters import KafkaLetterLog, LetterLog, LetterPipeline
-from streams.partitions import Partitions
+from streams.partitions import Assignment, Partitions
 from streams.pipeline import Pipeline
 from streams.settings import WorkerSettings
 from streams.user_agents import parse_user_agent
@@ -33,6 +33,8 @@ from streams.writer import BlockPipeline, Memory, PartitionWriter, Parts
 from warehouse.aliases import ClickHouseAliases
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse
+from warehouse.extents import ClickHouseExtents
+from warehouse.logs import ClickHouseLogs
 from warehouse.orphans import ClickHouseOrphans
 from warehouse.states import ClickHouseStateStore
 
@@ -72,11 +74,10 @@ def _pipelines(codec: Codec, settings: WorkerSettings) -> dict[str, BlockPipelin
 def _writer_factory(
     settings: WorkerSettings,
     clickhouse: ClickHouseSettings,
-    log_id: str,
     pipelines: Mapping[str, BlockPipeline],
     letters: LetterLog,
     common: CommonSettings,
-) -> Callable[[TP, int], PartitionWriter]:
+) -> Callable[[Assignment], PartitionWriter]:
     tenants = TenantsFile(common.tenants_file)
     memory = Memory(
         ids=int(settings.recent_ids_minutes * _MINUTE_MS),
@@ -85,14 +86,14 @@ def _writer_factory(
         gap=int(settings.session_gap_minutes * _MINUTE_MS),
     )
 
-    def new_writer(tp: TP, partitions: int) -> PartitionWriter:
-        client = ClickHouse(clickhouse)
+    def new_writer(assignment: Assignment) -> PartitionWriter:
+        client, partition = ClickHouse(clickhouse), assignment.partition
         parts = Parts(
             blocks=ClickHouseBlockStore(client),
             states=ClickHouseStateStore(client, settings.recent_ids_limit),
             orphans=ClickHouseOrphans(client),
             letters=letters,
-            pipeline=pipelines[tp.topic],
+            pipeline=pipelines[partition.topic],
             rules=lambda: Rules(tenants.current().by_company, clickhouse.retention_months),
             clock=lambda: time.time_ns() // 1_000_000,
             worker=worker_name(settings),
@@ -100,8 +101,7 @@ def _writer_factory(
             linger=settings.block_linger_seconds,
             max_bytes=settings.block_max_bytes,
         )
-        partition = Partition(log_id, tp.topic, tp.partition)
-        return PartitionWriter(partition, partitions, parts, remembers=tp.topic == COLLECTED)
+        return PartitionWriter(partition, assignment.partitions, parts, remembers=partition.topic == COLLECTED)
 
     return new_writer
 
@@ -120,13 +120,14 @@ async def run_worker(
 
     codec = registered_codec(broker)
     letters = KafkaLetterLog(codec, broker.client_options())
-    log_id = await find_log_id(broker)
-    new_writer = _writer_factory(settings, clickhouse, log_id, _pipelines(codec, settings), letters, common)
+    client = ClickHouse(clickhouse)
+    fit = LogFit(broker, ClickHouseLogs(client), ClickHouseExtents(client))
+    new_writer = _writer_factory(settings, clickhouse, _pipelines(codec, settings), letters, common)
     partitions = Partitions(new_writer, fail)
     aliases = ClickHouseAliases(ClickHouse(clickhouse), _merge)
-    app = build_app(broker, settings, partitions, lambda: count_partitions(broker), lambda: _update_aliases(aliases))
+    app = build_app(broker, settings, partitions, fit.assign, lambda: _update_aliases(aliases))
     await app.start()
-    log.info("worker_started", worker=worker_name(settings), log_id=log_id, port=settings.worker_port)
+    log.info("worker_started", worker=worker_name(settings), port=settings.worker_port)
     await _first(stopping.wait(), app.wait_until_stopped())
     if app.crash_reason is not None:
         failures.append(app.crash_reason)
@@ -134,7 +135,10 @@ async def run_worker(
     await app.stop()
     await letters.close()
     for error in failures:
-        log.error("worker_failed", error=repr(error), exc_info=error)
+        if isinstance(error, LedgerRefused):
+            log.error("worker_refuses", reason=str(error))
+        else:
+            log.error("worker_failed", error=repr(error), exc_info=error)
     log.info("worker_stopped", worker=worker_name(settings))
     return 1 if failures else 0
 

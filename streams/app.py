@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, Final
 
 import faust
 import structlog
@@ -11,20 +11,22 @@ from faust.types import TP
 from faust.web import Request, Response, View
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from schemas.fit import LedgerRefused
 from schemas.settings import BrokerSettings
 from schemas.topics import COLLECTED, DEAD_LETTER
 from streams.ledger_transport import LedgerTransport
-from streams.partitions import Partitions
+from streams.partitions import Assignment, Partitions
 from streams.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
+_CHECK_SECONDS: Final = 15.0  # a log that was created anew while it was read is noticed after so long
 
 
 def build_app(
     broker: BrokerSettings,
     settings: WorkerSettings,
     partitions: Partitions,
-    count_partitions: Callable[[], Awaitable[Mapping[str, int]]],
+    assign: Callable[[Collection[TP]], Awaitable[Mapping[TP, Assignment]]],
     merge_aliases: Callable[[], Awaitable[None]],
 ) -> faust.App:
     """The app of one worker; it holds no state of its own."""
@@ -59,9 +61,12 @@ def build_app(
 
     @app.on_rebalance_complete.connect
     async def open_partitions(app: faust.App, **_: Any) -> None:
-        counts = await count_partitions()
-        assigned = {tp: counts[tp.topic] for tp in app.consumer.assignment()}
-        app.consumer.starts = await partitions.open(assigned)
+        assignment = app.consumer.assignment()
+        try:
+            app.consumer.starts = await partitions.open(await assign(assignment))
+        except LedgerRefused as error:
+            app.consumer.starts = dict.fromkeys(assignment, 0)  # what comes meets no writer, and is not acknowledged
+            partitions.refuse(error)
 
     @app.on_partitions_revoked.connect
     async def close_partitions(_app: Any, revoked: set[TP], **_: Any) -> None:
@@ -70,6 +75,16 @@ def build_app(
     @app.timer(1.0)
     async def merge_aliases_of_users() -> None:
         await merge_aliases()
+
+    @app.timer(_CHECK_SECONDS)
+    async def check_log() -> None:
+        owned = {tp: writer.partition for tp, writer in partitions.owned.items()}
+        try:
+            for tp, assignment in (await assign(owned)).items():
+                if assignment.partition != owned[tp]:
+                    raise LedgerRefused(f"{assignment.partition} was {owned[tp]} before: begin again with the new log.")
+        except LedgerRefused as error:
+            partitions.refuse(error)
 
     @app.timer(1.0)
     async def measure_lag() -> None:

@@ -3,22 +3,32 @@
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import structlog
 from faust.types import TP, EventT
 
 from schemas import metrics
+from schemas.blocks import Partition
 from schemas.stages import LogRecord
 from streams.writer import PartitionWriter, Pending
 
 log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A partition that is this worker's now, and how many its topic has."""
+
+    partition: Partition
+    partitions: int
+
+
 class Partitions:
     """Opens, feeds and closes the writers. `on_failure` is told of an error that ends a writer; the worker stops."""
 
     def __init__(
-        self, new_writer: Callable[[TP, int], PartitionWriter], on_failure: Callable[[BaseException], None]
+        self, new_writer: Callable[[Assignment], PartitionWriter], on_failure: Callable[[BaseException], None]
     ) -> None:
         self._new_writer = new_writer
         self._on_failure = on_failure
@@ -30,10 +40,10 @@ class Partitions:
         """The writers of the partitions owned now."""
         return self._writers
 
-    async def open(self, assigned: Mapping[TP, int]) -> dict[TP, int]:
-        """Begin anew with these partitions (and how many their topic has): read states back, return the positions."""
+    async def open(self, assigned: Mapping[TP, Assignment]) -> dict[TP, int]:
+        """Begin anew with these partitions: read states back, return the positions."""
         await self.close(self._writers, finish=False)
-        writers = {tp: self._new_writer(tp, count) for tp, count in assigned.items()}
+        writers = {tp: self._new_writer(assignment) for tp, assignment in assigned.items()}
         positions = await asyncio.gather(*(writer.open() for writer in writers.values()))
         self._writers = writers
         for tp, writer in writers.items():
@@ -41,6 +51,10 @@ class Partitions:
             self._running[tp].add_done_callback(self._note_end)
         metrics.WORKER_PARTITIONS.set(len(writers))
         return dict(zip(writers, positions, strict=True))
+
+    def refuse(self, error: BaseException) -> None:
+        """Nothing can be opened: the worker stops."""
+        self._on_failure(error)
 
     async def put(self, event: EventT) -> None:
         """Hand an event to its partition's writer; one of a revoked partition is dropped, its next owner reads it."""

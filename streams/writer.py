@@ -18,6 +18,7 @@ import structlog
 
 from schemas import metrics
 from schemas.blocks import Block, BlockStore, Claim, Found, OrphanStore, Partition, StateStore, StoreUnavailable
+from schemas.fit import REPAIR, LedgerRefused
 from schemas.stages import LogRecord
 from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Sessions
@@ -200,6 +201,10 @@ class PartitionWriter:
         """Whether the claimed block can be written now: it is ours to write, and all its records are here."""
         if claim.stored_end > wanted.start:
             return False
+        if claim.end <= wanted.start:
+            raise LedgerRefused(
+                f"The claim of {self.partition} at offset {wanted.start} ends at {claim.end}. {REPAIR}."
+            )
         if claim.end > wanted.end:
             self._wanted_end = claim.end
             self._room.set()

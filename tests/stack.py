@@ -108,6 +108,11 @@ class RunningStack:
         assert answer.status_code == 200, answer.text
         return [json.loads(line) for line in answer.text.splitlines()]
 
+    def execute(self, sql: str) -> None:
+        """A statement that answers nothing."""
+        answer = httpx.post(f"http://127.0.0.1:{self.port_base + 2}", content=sql, timeout=60)
+        assert answer.status_code == 200, answer.text
+
     def post(self, body: Any, path: str = "/v1/batch", key: str = "") -> dict[str, Any]:
         """Send like a client that retries until it is told."""
         key = key or self.write_key

@@ -6,18 +6,15 @@ into one calendar month, because a token that spans two partitions of a table is
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
-from schemas.blocks import Accounts, Block, BlockRows, Claim, StoreUnavailable
+from schemas.blocks import Accounts, Block, BlockRows, Claim
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS
-from warehouse.client import ClickHouse, ClickHouseUnavailable
+from warehouse.client import ClickHouse, available
 
-_T = TypeVar("_T")
 _TIMESTAMP: Final = EVENT_COLUMNS.index("timestamp")
 DEAD_LETTER_COLUMNS: Final = (
     "key",
@@ -53,19 +50,19 @@ class ClickHouseBlockStore:
     def __init__(self, client: ClickHouse) -> None:
         self._client = client
 
-    def claim(self, wanted: Block, worker: str) -> Claim:
+    def claim(self, wanted: Block, worker: str, token_suffix: str = "") -> Claim:
         """Insert the claim, read back who won and how far the ledger is."""
         partition = wanted.partition
         row = (partition.log_id, partition.topic, partition.number, wanted.start, wanted.end, worker)
         names = ("logId", "topic", "partition", "start", "end", "worker")
-        self._insert("block_claims", names, [row], f"{partition}/{wanted.start}")
+        self._insert("block_claims", names, [row], f"{partition}/{wanted.start}{token_suffix}")
         parameters = {
             "log": partition.log_id,
             "topic": partition.topic,
             "number": partition.number,
             "start": wanted.start,
         }
-        end, stored_end = self._available(lambda: self._client.rows(_CLAIM, parameters))[0]
+        end, stored_end = available(lambda: self._client.rows(_CLAIM, parameters))[0]
         return Claim(int(end), int(stored_end))
 
     def write(self, block: Block, rows: BlockRows) -> None:
@@ -80,7 +77,7 @@ class ClickHouseBlockStore:
         if rows.dead_letters:
             self._insert("dead_letters", DEAD_LETTER_COLUMNS, _letter_rows(rows.dead_letters), f"{token}/dead")
 
-    def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+    def finish(self, block: Block, accounts: Accounts, worker: str, token_suffix: str = "") -> None:
         """The ledger's row: from now on the block is stored."""
         partition = block.partition
         row = {
@@ -100,17 +97,12 @@ class ClickHouseBlockStore:
             "firstReceivedAt": accounts.first_received_at,
             "lastReceivedAt": accounts.last_received_at,
         }
-        self._insert("blocks", tuple(row), [tuple(row.values())], f"{partition}/{block.start}-{block.end}")
+        token = f"{partition}/{block.start}-{block.end}{token_suffix}"
+        self._insert("blocks", tuple(row), [tuple(row.values())], token)
 
     def _insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], token: str) -> None:
         columns = list(zip(*rows, strict=True))
-        self._available(lambda: self._client.insert(table, names, columns, token))
-
-    def _available(self, call: Callable[[], _T]) -> _T:
-        try:
-            return call()
-        except (ClickHouseUnavailable, ClickHouseError) as error:
-            raise StoreUnavailable(str(error)) from error
+        available(lambda: self._client.insert(table, names, columns, token))
 
 
 def by_month(events: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:

@@ -1,14 +1,17 @@
 """The connection to ClickHouse: clickhouse-connect with the settings that exactness needs, errors as sentences."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalError
 
+from schemas.blocks import StoreUnavailable
 from schemas.settings import ClickHouseSettings
+
+_T = TypeVar("_T")
 
 #: Sent with every insert: on disk before the answer; a repeated token changes neither the table nor its views.
 INSERT_SETTINGS: Final = {
@@ -111,3 +114,11 @@ class ClickHouse:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+
+def available(call: Callable[[], _T]) -> _T:
+    """The call's answer; StoreUnavailable where ClickHouse does not answer or refuses, which the stores promise."""
+    try:
+        return call()
+    except (ClickHouseUnavailable, ClickHouseError) as error:
+        raise StoreUnavailable(str(error)) from error

@@ -5,16 +5,13 @@ find its own events stored. The sessions may contain them: placing an event a se
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, Final
 
-from clickhouse_connect.driver.exceptions import ClickHouseError
-
-from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
+from schemas.blocks import Found, Partition, RecentState, SessionSpan
 from schemas.identifiers import record_key
-from warehouse.client import ClickHouse, ClickHouseUnavailable
+from warehouse.client import ClickHouse, available
 
-_T = TypeVar("_T")
 _OURS: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions:UInt32} = {number:UInt32}"
 _UNFINISHED: Final = "(logId = {log:String} AND logPartition = {number:UInt32} AND logOffset >= {position:UInt64})"
 _SPANS: Final = "toUnixTimestamp64Milli(min(s.startedAt)), toUnixTimestamp64Milli(max(s.endedAt))"
@@ -95,18 +92,11 @@ class ClickHouseStateStore:
         return [span for span in stored if span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]]
 
     def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        return _available(lambda: self._client.rows(sql, parameters))
+        return available(lambda: self._client.rows(sql, parameters))
 
 
 def _where(partition: Partition) -> dict[str, Any]:
     return {"log": partition.log_id, "topic": partition.topic, "number": partition.number}
-
-
-def _available(call: Callable[[], _T]) -> _T:
-    try:
-        return call()
-    except (ClickHouseUnavailable, ClickHouseError) as error:
-        raise StoreUnavailable(str(error)) from error
 
 
 def merge_overridden(rows: Iterable[tuple[Any, ...]], overrides: Iterable[tuple[Any, ...]]) -> list[SessionSpan]:
