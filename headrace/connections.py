@@ -66,10 +66,12 @@ def tenants_file_at(port_base: int | None) -> Path:
     return CommonSettings().tenants_file
 
 
-def log_that_keeps(port_base: int | None) -> BrokerSettings | None:
-    """The Kafka that the running stack was given; None where it has the embedded broker, or there is no stack."""
-    noted = read_run_file(port_base or default_port_base())
-    return BrokerSettings(broker=noted["broker"]) if noted and not noted["log_forgets"] else None
+def log_that_keeps(endpoints: Endpoints, port_base: int | None) -> BrokerSettings | None:
+    """The Kafka that the stack at these addresses was given; None for the embedded broker, and for no such stack."""
+    at = port_base or default_port_base()
+    noted = read_run_file(at)
+    is_kafka = noted is not None and not noted["log_forgets"] and endpoints == Endpoints.noted(at)
+    return BrokerSettings(broker=endpoints.broker) if is_kafka else None
 
 
 def tenants_at(port_base: int | None) -> Tenants:

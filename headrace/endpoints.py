@@ -35,19 +35,17 @@ class Endpoints:
         )
 
     @classmethod
-    def _noted(cls, port_base: int) -> "Endpoints":
+    def noted(cls, port_base: int) -> "Endpoints":
+        """Those of the stack that runs at the port base: its broker is where the stack noted."""
         note = read_run_file(port_base)
         return replace(cls.at(port_base), broker=note["broker"]) if note else cls.at(port_base)
 
     @classmethod
     def found(cls, port_base: int | None) -> "Endpoints":
-        """Those of `port_base` where it is given; else the environment's HEADRACE_… addresses, else the default's.
-
-        A stack that runs on a Kafka of its user's has noted where that is.
-        """
+        """Those of `port_base` where it is given; else the environment's HEADRACE_… addresses, else the default's."""
         if port_base is not None:
-            return cls._noted(port_base)
-        default = cls._noted(default_port_base())
+            return cls.noted(port_base)
+        default = cls.noted(default_port_base())
         return cls(
             collector_url=os.environ.get("HEADRACE_COLLECTOR_URL", default.collector_url),
             clickhouse_url=os.environ.get("HEADRACE_CLICKHOUSE_URL", default.clickhouse_url),

@@ -8,16 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
 
+from headrace.status import read_status
 from tests.kafka.server import KafkaCluster, running_kafka
 
 HEADRACE = (sys.executable, "-m", "headrace")
 _PORTS = 8
+#: So soon another worker takes over from a dead one on Kafka; tests need not wait the ten seconds of the default.
+_SOON: Final = {"HEADRACE_GROUP_SESSION_SECONDS": "4"}
 _T = TypeVar("_T")
 
 
@@ -44,8 +48,8 @@ def _is_free(port: int) -> bool:
 class RunningStack:
     """One `headrace up`; `folder/data` is its data folder.
 
-    It runs on the embedded broker, or on `kafka`: that one is started and stopped by whoever made it, and what the
-    other methods do with "broker" they do with its first node.
+    It runs on the embedded broker, or on `kafka`, which is started and stopped by whoever made it; its first node's
+    process id is that of the broker, and `kill` kills all of its nodes.
     """
 
     def __init__(self, folder: Path, port_base: int, workers: int = 1, kafka: KafkaCluster | None = None) -> None:
@@ -58,7 +62,7 @@ class RunningStack:
         environment = dict(os.environ)
         if self.kafka:
             command += ["--broker", self.kafka.address]
-            environment["HEADRACE_REPLICATION_FACTOR"] = str(self.kafka.replicas)
+            environment |= {"HEADRACE_REPLICATION_FACTOR": str(self.kafka.replicas), **_SOON}
         output = (self.folder / "up.log").open("ab")
         with output:
             self._process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
@@ -86,8 +90,9 @@ class RunningStack:
         return done.returncode, done.stdout, done.stderr
 
     def status(self) -> dict[str, Any]:
-        """`headrace status --json`; with the process id of Kafka's first node as that of the broker."""
-        found: dict[str, Any] = json.loads(self.run("status", "--json")[1])
+        """What `headrace status --json` prints, without a process for each time it is asked."""
+        with ThreadPoolExecutor(1) as thread:  # the caller's may have an event loop
+            found = thread.submit(read_status, self.port_base).result().as_json()
         if self.kafka and (pid := self.kafka.pids.get(1)):
             found["pids"]["broker"] = pid
         return found
@@ -95,8 +100,10 @@ class RunningStack:
     def kill(self, name: str) -> None:
         """kill -9 one of the stack's programs, which is started again: Kafka at once, on the same data."""
         if name == "broker" and self.kafka:
-            self.kafka.kill_node(1)
-            self.kafka.start_node(1)
+            for node in self.kafka.nodes:
+                self.kafka.kill_node(node)
+            for node in self.kafka.nodes:
+                self.kafka.start_node(node)
             return
         os.kill(self.status()["pids"][name], signal.SIGKILL)
 

@@ -66,7 +66,7 @@ def verify(
         if accepted != UNKNOWN:
             task = progress.add_task("accepted", total=None)
             codec = registered_codec(BrokerSettings())
-            log = log_that_keeps(port_base)
+            log = log_that_keeps(endpoints, port_base)
             stack = Stack(client, codec, endpoints, port_base, int(accepted) if accepted else None, log)
             balance, findings = await_balance(stack, wait)
             every, figures = [findings], balance.as_json()

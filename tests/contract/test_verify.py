@@ -18,6 +18,7 @@ from headrace.commands import verify
 from headrace.commands.verify import recomputation
 from schemas.blocks import Partition
 from schemas.records import CollectedRecord
+from schemas.settings import BrokerSettings
 from streams.core.sessions import Sessions
 from tests.clickhouse import RETENTION_MONTHS
 from tests.contract.clickhouse_fixture import free_port
@@ -422,6 +423,46 @@ def test_a_collector_that_counted_from_the_first_event_is_believed(run: Run, mon
     with publishing(collector_page(TOTAL, 0)) as collector:
         monkeypatch.setenv("HEADRACE_COLLECTOR_URL", collector)
         assert run("--wait", "0").exit_code == 0
+
+
+@pytest.fixture
+def on_kafka(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Result]:
+    """`headrace verify` of a stack on a log that keeps, where so many records wait, by the collector's page."""
+
+    def verified(page: str, records: int) -> Result:
+        async def count_waiting(*_: Any) -> int:
+            return records
+
+        monkeypatch.setattr("headrace.balance.count_waiting", count_waiting)
+        with publishing(page) as collector, publishing(lag_page(0)) as worker:
+            monkeypatch.setenv("HEADRACE_COLLECTOR_URL", collector)
+            monkeypatch.setenv("HEADRACE_WORKER_URL", worker)
+            return run("--wait", "0", "--json")
+
+    monkeypatch.setattr(verify, "log_that_keeps", lambda *_: BrokerSettings())
+    return verified
+
+
+LATER = NOW / 1000 + 60
+
+
+@pytest.mark.parametrize(
+    ("page", "waiting", "code", "accepted", "told"),
+    [
+        (collector_page(7, 0, started=LATER), 0, 0, TOTAL, ""),  # the log's own count needs no collector's
+        (collector_page(TOTAL - 1, 0), 0, 0, TOTAL, ""),  # an acknowledgement was lost, the record was not
+        (collector_page(0, 0, spooled=2), 3, 0, TOTAL + 5, "5 records are on the log or the collector's disk"),
+        (collector_page(TOTAL + 2, 0), 0, 1, TOTAL + 2, "stored + duplicate + dead: lost"),
+    ],
+)
+@pytest.mark.usefixtures("filled")
+def test_on_a_log_that_keeps_what_the_collector_counted_has_to_be_there(
+    on_kafka: Callable[[str, int], Result], page: str, waiting: int, code: int, accepted: int, told: str
+) -> None:
+    answer = on_kafka(page, waiting)
+    document = json.loads(answer.stdout)
+    assert (answer.exit_code, document["accepted"]) == (code, accepted)
+    assert told in json.dumps(document)
 
 
 def test_a_record_that_died_whole_counts_with_all_its_events(

@@ -1,5 +1,6 @@
 """Apache Kafka for tests: one broker, or a cluster, each node broker and controller at once, on free ports."""
 
+import asyncio
 import os
 import shutil
 import signal
@@ -8,12 +9,14 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 
 ROOT: Final = Path(__file__).parents[2]
 POM: Final = Path(__file__).with_name("pom.xml")
@@ -87,8 +90,9 @@ class KafkaCluster:
 
     def start(self) -> None:
         """Format the storage where it is new, start every node and wait until each listens."""
+        with ThreadPoolExecutor() as threads:
+            list(threads.map(self._format, self.nodes))
         for node in self.nodes:
-            self._format(node)
             self.start_node(node)
         for node in self.nodes:
             self.wait_node(node)
@@ -113,6 +117,47 @@ class KafkaCluster:
     def signal_node(self, node: int, number: int) -> None:
         """Send a signal, such as SIGSTOP or SIGCONT."""
         self._processes[node].send_signal(number)
+
+    def wait_replicated(self) -> None:
+        """Return once every partition of every topic has all its replicas in sync."""
+        deadline = time.monotonic() + _START_SECONDS
+        while not asyncio.run(self._is_replicated()):
+            assert time.monotonic() < deadline, "The replicas of a partition are not in sync in time."
+            time.sleep(0.2)
+
+    async def _is_replicated(self) -> bool:
+        async with self._admin() as admin:
+            topics = await admin.describe_topics()
+        partitions = [partition for topic in topics for partition in topic["partitions"]]
+        return all(len(partition["isr"]) == self.replicas for partition in partitions)
+
+    def leader(self, topic: str, partition: int) -> int:
+        """The node that leads a partition."""
+
+        async def ask() -> int:
+            async with self._admin() as admin:
+                (found,) = await admin.describe_topics([topic])
+            return next(int(each["leader"]) for each in found["partitions"] if each["partition"] == partition)
+
+        return asyncio.run(ask())
+
+    def coordinator(self, group: str) -> int:
+        """The node that coordinates a consumer group."""
+
+        async def ask() -> int:
+            async with self._admin() as admin:
+                return int(await admin.find_coordinator(group))
+
+        return asyncio.run(ask())
+
+    @asynccontextmanager
+    async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.address)
+        try:
+            await admin.start()
+            yield admin
+        finally:
+            await admin.close()
 
     def start_node(self, node: int) -> None:
         """Start a node that does not run, and do not wait for it."""
