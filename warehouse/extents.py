@@ -16,6 +16,10 @@ SELECT before, start FROM (
 )
 WHERE before < start
 """
+_WRITTEN: Final = (
+    "SELECT count() FROM events WHERE logId = {log:String} AND logPartition = {number:UInt32} "
+    "AND logOffset >= {start:UInt64}"
+)
 REPAIRED: Final = "repair"  # the worker that the ledger names for what no worker wrote
 
 
@@ -41,18 +45,23 @@ class ClickHouseExtents:
         blocks = [Block(partition, start, end) for start, end in holes]
         for block in blocks:
             # A row that was lost may have left its token behind: this one is another's.
-            ClickHouseBlockStore(self._client).finish(block, Accounts(), REPAIRED, token_suffix=REPAIRED)
+            ClickHouseBlockStore(self._client).finish(block, Accounts(), REPAIRED, token_suffix=f"/{REPAIRED}")
         return blocks
 
-    def replace_claim(self, partition: Partition) -> Block:
-        """Replace the damaged claim at the ledger's end by one of the single record there."""
+    def replace_claim(self, partition: Partition) -> bool:
+        """Replace the damaged claim at the ledger's end by one of the single record there.
+
+        False, and nothing is done, where rows of that block are stored: with another end they would be stored again.
+        """
         start = self.read(partition).end
         where = {**_where(partition), "start": start}
+        if int(self._rows(_WRITTEN, where)[0][0]):
+            return False
         delete = f"DELETE FROM block_claims WHERE {_OURS} AND start = {{start:UInt64}}"
         available(lambda: self._client.command(delete, where))
         block = Block(partition, start, start + 1)
-        ClickHouseBlockStore(self._client).claim(block, REPAIRED, token_suffix=REPAIRED)
-        return block
+        ClickHouseBlockStore(self._client).claim(block, REPAIRED, token_suffix=f"/{REPAIRED}")
+        return True
 
     def _rows(self, sql: str, parameters: dict[str, Any]) -> list[tuple[Any, ...]]:
         return available(lambda: self._client.rows(sql, parameters))

@@ -22,7 +22,7 @@ from warehouse.logs import ClickHouseLogs
 _REMEDIES: Final[Mapping[str, str]] = {
     "new_log": "The topic is known as a new log from now on, and read from its beginning; copies count once.",
     "gap": "The ledger notes the gap as a block that holds nothing, and the partition goes on behind it.",
-    "claim": "The claim is replaced by one of the single record that it starts at.",
+    "claim": "The claim is replaced by one of the single record that it starts at, where no row is stored.",
     "": "Nothing is done: restore the ledger from a backup.",
 }
 
@@ -69,20 +69,22 @@ async def _repair(
             misfits = await fit.misfits(assigned)
         except LedgerRefused as error:
             assigned, misfits = {}, {TP(name, 0): Misfit("new_log", str(error))}
-        if apply and any(misfit.repair == "new_log" for misfit in misfits.values()):
+        if not apply:
+            done = dict.fromkeys(misfits, False)
+        elif any(misfit.repair == "new_log" for misfit in misfits.values()):
             logs.renew(topic.cluster, name, topic.topic_id)
-        elif apply:
+            done = dict.fromkeys(misfits, True)
+        else:
             log = await read_extents(broker, misfits)
-            for tp, misfit in misfits.items():
-                _mend(extents, assigned[tp].partition, misfit, log[tp])
-        found += [
-            (misfit.sentence, _REMEDIES[misfit.repair], apply and misfit.repair != "") for misfit in misfits.values()
-        ]
+            done = {tp: _mend(extents, assigned[tp].partition, misfit, log[tp]) for tp, misfit in misfits.items()}
+        found += [(misfit.sentence, _REMEDIES[misfit.repair], done[tp]) for tp, misfit in misfits.items()]
     return found
 
 
-def _mend(extents: ClickHouseExtents, partition: Partition, misfit: Misfit, log: LogExtent) -> None:
+def _mend(extents: ClickHouseExtents, partition: Partition, misfit: Misfit, log: LogExtent) -> bool:
+    """Whether it could be done."""
     if misfit.repair == "gap":
-        extents.fill_gaps(partition, log.begin)
-    elif misfit.repair == "claim":
-        extents.replace_claim(partition)
+        return bool(extents.fill_gaps(partition, log.begin))
+    if misfit.repair == "claim":
+        return extents.replace_claim(partition)
+    return False

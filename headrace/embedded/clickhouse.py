@@ -4,7 +4,8 @@
 
 Writes JSON lines to stderr and nothing to stdout. SIGTERM and SIGINT let the running queries finish and close the
 engine: exit 0. A taken port and a folder that cannot be opened are told in one sentence: exit 1. Data that was
-answered with 200 is in the operating system's hands and survives kill -9 of the process.
+answered with 200 is in the operating system's hands and survives kill -9 of the process. When a failed insert leaves a
+deduplication token without its rows, the server ends itself at once: the next start drops the token.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from headrace.embedded.clickhouse_engine import Engine
 from headrace.embedded.clickhouse_errors import QueryError
 from headrace.embedded.clickhouse_http import Server
 from headrace.embedded.clickhouse_sessions import Sessions
+from headrace.embedded.clickhouse_tokens import drop_tokens_without_rows
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -49,10 +51,12 @@ def lock_folder(path: Path) -> int:
 
 
 def open_engine(path: Path) -> Engine:
-    """chdb on the folder. Raises StartError."""
+    """chdb on the folder, every token of which has its rows. Raises StartError."""
     try:
+        for tokens in drop_tokens_without_rows(path):
+            log.warning("a token without rows was dropped", log=tokens)
         return Engine(str(path))
-    except (RuntimeError, QueryError) as error:
+    except (RuntimeError, QueryError, OSError) as error:
         reason = str(error).splitlines()[0][:300]
         raise StartError(f"ClickHouse cannot open its data folder {path}: {reason}") from error
 

@@ -39,7 +39,7 @@ class Engine:
     def __init__(self, path: str) -> None:
         """Raises RuntimeError where the folder cannot be opened."""
         _chdb.set_signal_handlers_enabled(0)  # type: ignore[attr-defined]
-        self._path = path
+        self.path = path
         self._root = chdb.connect(path)
         self.version = self.ask("SELECT version()", "TabSeparatedRaw")
         self.timezone = self.ask("SELECT timezone()", "TabSeparatedRaw")
@@ -52,7 +52,7 @@ class Engine:
 
     def connect(self) -> Any:
         """A new connection, for the caller to close."""
-        return chdb.connect(self._path)
+        return chdb.connect(self.path)
 
     @contextmanager
     def connection(self, settings: Mapping[str, str]) -> Iterator[Any]:

@@ -5,11 +5,13 @@ and the JDBC driver send.
 """
 
 import json
+import os
 import sys
 import threading
 import uuid
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
@@ -25,11 +27,13 @@ from headrace.embedded.clickhouse_requests import (
     run_request,
 )
 from headrace.embedded.clickhouse_sessions import Sessions
+from headrace.embedded.clickhouse_tokens import has_lasting_token_without_rows
 
 log = structlog.get_logger()
 
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 _HEADERS = {"database": "X-ClickHouse-Database", "default_format": "X-ClickHouse-Format"}
+_FAILED = 500
 _OK = b"Ok.\n"
 _TEXT = {"Content-Type": "text/plain; charset=UTF-8"}
 
@@ -62,6 +66,12 @@ class Server(ThreadingHTTPServer):
         with self._idle:
             self._running -= 1
             self._idle.notify_all()
+
+    def end_after(self, error: QueryError) -> None:
+        """End the process, unanswered, where a failure left a token without rows: only a start can drop that."""
+        if error.status == _FAILED and has_lasting_token_without_rows(Path(self.engine.path)):
+            log.critical("an insert left its token without its rows; the server ends", error=error.text)
+            os._exit(1)
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002
         """Tell the log of what no client was told; a client that has gone away is no error."""
@@ -153,6 +163,7 @@ class Handler(BaseHTTPRequestHandler):
                 answer, output_format = run_request(self.server.sessions, parameters, data, self.command != "POST")
             self._send_answer(parameters, query_id, answer, output_format)
         except QueryError as error:
+            self.server.end_after(error)
             self._send_error(parameters, query_id, error)
         except ConnectionError:
             raise

@@ -13,6 +13,7 @@ from schemas.stages import EVENT_COLUMNS
 from tests.contract.clickhouse_fixture import clickhouse_url
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse
+from warehouse.extents import ClickHouseExtents
 from warehouse.memory import MemoryWarehouse
 from warehouse.migrate import Target, apply_migrations, migrations, set_retention, statements
 from warehouse.orphans import ClickHouseOrphans
@@ -104,6 +105,22 @@ def test_a_claim_of_another_log_or_partition_is_another_claim(warehouse: Warehou
     warehouse.blocks.claim(Block(PARTITION, 0, 10), "one")
     for other in (dataclasses.replace(PARTITION, log_id="next"), dataclasses.replace(PARTITION, number=1)):
         assert warehouse.blocks.claim(Block(other, 0, 25), "one").end == 25
+
+
+def test_a_claim_whose_row_is_lost_has_no_end_until_it_is_replaced(clickhouse: InClickHouse) -> None:
+    clickhouse.blocks.claim(Block(PARTITION, 0, 10), "w")
+    clickhouse.client.command("DELETE FROM block_claims WHERE start = 0")
+    assert clickhouse.blocks.claim(Block(PARTITION, 0, 12), "w").end == 0
+    assert ClickHouseExtents(clickhouse.client).replace_claim(PARTITION)
+    assert clickhouse.blocks.claim(Block(PARTITION, 0, 14), "w").end == 1
+
+
+def test_a_claim_of_a_block_that_has_rows_already_is_not_replaced(clickhouse: InClickHouse) -> None:
+    clickhouse.blocks.claim(Block(PARTITION, 0, 10), "w")
+    clickhouse.blocks.write(Block(PARTITION, 0, 10), BlockRows(events=[row("e1")]))
+    clickhouse.client.command("DELETE FROM block_claims WHERE start = 0")
+    assert not ClickHouseExtents(clickhouse.client).replace_claim(PARTITION)
+    assert clickhouse.blocks.claim(Block(PARTITION, 0, 12), "w").end == 0
 
 
 def test_a_claim_tells_how_far_the_ledger_is(warehouse: Warehouse) -> None:

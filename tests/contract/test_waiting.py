@@ -14,8 +14,8 @@ from collector.journal_sink import JournalSink
 from collector.log_client import LogClient
 from collector.settings import CollectorSettings
 from headrace.collector import JournalSettings, run_collector
-from headrace.log_identity import BrokerUnavailable, find_log_id
-from headrace.waiting import count_waiting
+from headrace.log_identity import BrokerUnavailable, describe_topics
+from headrace.waiting import Positions, count_waiting
 from schemas import metrics
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import write_tenants
@@ -26,23 +26,24 @@ from tests.contract.clickhouse_fixture import free_port
 
 async def test_what_lies_between_the_ledgers_end_and_the_logs_is_waiting(broker: Broker) -> None:
     settings = BrokerSettings(broker=broker.options["bootstrap_servers"])
-    assert await count_waiting(settings, {}) == 0
+    assert await count_waiting(settings, Positions()) == 0
     client = LogClient(broker.options)
     positions = [await (await client.append(COLLECTED, b"visitor%d" % n, b"")) for n in range(50)]
     await client.close()
-    log_id = await find_log_id(settings)
+    log_id = (await describe_topics(settings))[COLLECTED].cluster
     ends = {(log_id, at.partition): at.offset + 1 for at in positions}
-    assert await count_waiting(settings, {}) == 50
-    assert await count_waiting(settings, ends) == 0
+    assert await count_waiting(settings, Positions()) == 50
+    assert await count_waiting(settings, Positions(ends)) == 0
     first, *_ = ends
-    assert await count_waiting(settings, ends | {first: ends[first] - 3}) == 3
+    assert await count_waiting(settings, Positions(ends | {first: ends[first] - 3})) == 3
     of_another_log = {("another", partition): end for (_, partition), end in ends.items()}
-    assert await count_waiting(settings, of_another_log) == 50
+    assert await count_waiting(settings, Positions(of_another_log, {log_id: "another"})) == 0
+    assert await count_waiting(settings, Positions(of_another_log)) == 50
 
 
 async def test_an_absent_log_is_one_sentence() -> None:
     with pytest.raises(BrokerUnavailable, match=r"The broker at 127\.0\.0\.1:\d+ does not answer"):
-        await count_waiting(BrokerSettings(broker=f"127.0.0.1:{free_port()}"), {})
+        await count_waiting(BrokerSettings(broker=f"127.0.0.1:{free_port()}"), Positions())
 
 
 @pytest.mark.parametrize(("journal", "counted"), [("when_away", 0.0), ("always", 3.0)])
