@@ -3,19 +3,47 @@
 What it shares with the real one is held by `tests/contract/test_block_stores.py`.
 """
 
-from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from schemas.blocks import Accounts, Block, BlockRows, Claim, Found, Partition, RecentState, SessionSpan
+from schemas.blocks import (
+    Accounts,
+    Block,
+    BlockRows,
+    Claim,
+    Found,
+    Partition,
+    RecentState,
+    SessionSpan,
+    StoreUnavailable,
+)
 from schemas.identifiers import record_key
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS
 from warehouse.blocks import by_month
 from warehouse.states import merge_overridden
 
+Row = tuple[Any, ...]
 _COLUMN = {name: index for index, name in enumerate(EVENT_COLUMNS)}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryView:
+    """A view of `events` that counts them: `key_of` gives an event's row in the target, `month_of` the target's
+    partition that the row lies in. A target that does not `deduplicate` has no window.
+    """
+
+    target: str
+    key_of: Callable[[Row], Hashable]
+    month_of: Callable[[Row], str]
+    deduplicates: bool = True
+
+    def recount(self, events: Iterable[Row]) -> Counter[Hashable]:
+        """What the target has to hold for these events."""
+        return Counter(map(self.key_of, events))
 
 
 @dataclass(slots=True)
@@ -26,11 +54,14 @@ class MemoryWarehouse:
     """
 
     claims: dict[tuple[Partition, int], Claim] = field(default_factory=dict)
-    events: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[Row] = field(default_factory=list)
     overrides: dict[tuple[str, str, str], tuple[int, str]] = field(default_factory=dict)
     dead_letters: dict[str, DeadLetter] = field(default_factory=dict)
     ledger: list[tuple[Block, Accounts]] = field(default_factory=list)
-    tokens: set[str] = field(default_factory=set)
+    tokens: set[tuple[str, str, str]] = field(default_factory=set)  # table, partition of the table, token
+    views: tuple[MemoryView, ...] = ()
+    rollups: dict[str, Counter[Hashable]] = field(default_factory=dict)
+    refusing: str = ""  # the target whose view throws
 
     def claim(self, wanted: Block, worker: str) -> Claim:  # noqa: ARG002
         """The first claim of a start decides its end."""
@@ -47,17 +78,50 @@ class MemoryWarehouse:
             self.overrides[key] = min(self.overrides.get(key, (start, target)), (start, target))
         self.dead_letters.update((letter["key"], letter) for letter in rows.dead_letters)
 
-    def insert_events(self, token: str, events: list[tuple[Any, ...]]) -> None:
-        """One insert: nothing happens under a token that was used."""
-        if token not in self.tokens:
-            self.tokens.add(token)
-            self.events.extend(events)
+    def insert_events(self, token: str, events: list[Row]) -> None:
+        """One insert: the table first, then the target of each view."""
+        for step in self.insert_steps(token, events):
+            step()
+
+    def insert_steps(self, token: str, events: list[Row]) -> list[Callable[[], None]]:
+        """The steps of one insert, each whole or not at all; one that fails ends the insert, those before it stand.
+
+        A token is known for each table and partition of it by itself. The views get every row, also where the table
+        dropped them, so that a repetition fills what an earlier failure left out.
+        """
+        return [
+            lambda: self._insert("events", token, by_month(events), self.events.extend),
+            *(partial(self._fill, view, token, events) for view in self.views),
+        ]
+
+    def _fill(self, view: MemoryView, token: str, events: list[Row]) -> None:
+        if view.target == self.refusing:
+            raise StoreUnavailable(f"The view of {view.target} refused the rows.")
+        months: dict[str, list[Row]] = defaultdict(list)
+        for row in events:
+            months[view.month_of(row)].append(row)
+        target = self.rollups.setdefault(view.target, Counter())
+        if view.deduplicates:
+            self._insert(view.target, token, months, lambda rows: target.update(view.recount(rows)))
+        else:
+            target.update(view.recount(events))
+
+    def _insert(
+        self, table: str, token: str, months: Mapping[str, list[Row]], store: Callable[[list[Row]], None]
+    ) -> None:
+        for month, rows in sorted(months.items()):
+            if self.is_new(table, token, month):
+                store(rows)
+
+    def is_new(self, table: str, token: str, month: str = "") -> bool:
+        """Whether the token was not used yet for the partition of the table; it is now."""
+        known = (table, month, token) in self.tokens
+        self.tokens.add((table, month, token))
+        return not known
 
     def finish(self, block: Block, accounts: Accounts, worker: str) -> None:  # noqa: ARG002
         """The ledger's row, once."""
-        token = f"ledger/{block.partition}/{block.start}-{block.end}"
-        if token not in self.tokens:
-            self.tokens.add(token)
+        if self.is_new("blocks", f"{block.partition}/{block.start}-{block.end}"):
             self.ledger.append((block, accounts))
 
     def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]:
@@ -98,28 +162,35 @@ class MemoryWarehouse:
         return Found(frozenset(stored & set(ids)), touching)
 
     def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]:
-        """Events of other logs' blocks of the partition that are not in the ledger."""
+        """Events of other logs' blocks of the partition that are not in the ledger, their views filled."""
         finished = {(block.partition, block.start) for block, accounts in self.ledger if accounts.records}
         adopted: set[tuple[str, str]] = set()
         for (other, start), claim in self.claims.items():
             if (other.topic, other.number) != (partition.topic, partition.number) or other == partition:
                 continue
             if (other, start) not in finished:
-                self.finish(Block(other, start, claim.end), Accounts(), "adopted")
-                adopted |= self._events_of(Block(other, start, claim.end), journals)
+                block = Block(other, start, claim.end)
+                rows = self.rows_of(block)
+                self.write(block, BlockRows(events=rows))
+                self.finish(block, Accounts(), "adopted")
+                adopted |= {
+                    (self._value(row, "companyId"), self._value(row, "eventId"))
+                    for row in rows
+                    if self._value(row, "sequence") > journals.get(self._value(row, "journal"), -1)
+                }
         return adopted
 
-    def _events_of(self, block: Block, journals: Mapping[str, int]) -> set[tuple[str, str]]:
+    def rows_of(self, block: Block) -> list[Row]:
+        """The events of a block that are stored."""
         where = (block.partition.log_id, block.partition.number)
-        return {
-            (self._value(row, "companyId"), self._value(row, "eventId"))
+        return [
+            row
             for row in self.events
             if (self._value(row, "logId"), self._value(row, "logPartition")) == where
             and block.start <= self._value(row, "logOffset") < block.end
-            and self._value(row, "sequence") > journals.get(self._value(row, "journal"), -1)
-        }
+        ]
 
-    def _finished(self, partition: Partition, position: int) -> list[tuple[Any, ...]]:
+    def _finished(self, partition: Partition, position: int) -> list[Row]:
         where = ("logId", "logPartition")
         own = (partition.log_id, partition.number)
         return [
@@ -138,7 +209,7 @@ class MemoryWarehouse:
         return merge_overridden(rows, [(*key, target) for key, (_, target) in self.overrides.items()])
 
     @staticmethod
-    def _value(row: tuple[Any, ...], column: str) -> Any:
+    def _value(row: Row, column: str) -> Any:
         return row[_COLUMN[column]]
 
     def visitors(self) -> dict[str, list[tuple[int, str]]]:

@@ -6,21 +6,38 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.blocks import Accounts, Block, BlockRows, BlockStore, OrphanStore, Partition, StateStore, StoreUnavailable
 from schemas.settings import ClickHouseSettings
 from schemas.stages import EVENT_COLUMNS
 from tests.contract.clickhouse_fixture import clickhouse_url
-from warehouse.blocks import ClickHouseBlockStore
+from warehouse.blocks import ClickHouseBlockStore, by_month
 from warehouse.client import ClickHouse
 from warehouse.extents import ClickHouseExtents
-from warehouse.memory import MemoryWarehouse
+from warehouse.memory import MemoryView, MemoryWarehouse
 from warehouse.migrate import Target, apply_migrations, migrations, set_retention, statements
 from warehouse.orphans import ClickHouseOrphans
 from warehouse.states import ClickHouseStateStore
 
 SEPTEMBER, OCTOBER = 1_790_000_000_000, 1_792_000_000_000
 PARTITION = Partition("log", "events.collected", 0)
+_AT = EVENT_COLUMNS.index("timestamp")
+VIEWS = (
+    MemoryView("daily_parts", lambda row: row[_AT] // 86_400_000, lambda row: next(iter(by_month([row])))),
+    MemoryView("totals", lambda _: "all", lambda _: "all"),
+    MemoryView("forgetful", lambda _: "all", lambda _: "all", deduplicates=False),
+)
+_TOTAL = "SELECT count() AS totalEvents FROM events"
+_TARGETS = [
+    statement
+    for target, window in (("totals", 100), ("forgetful", 0))
+    for statement in (
+        f"CREATE TABLE {target} (totalEvents SimpleAggregateFunction(sum, UInt64)) ENGINE = AggregatingMergeTree "
+        f"ORDER BY tuple() SETTINGS non_replicated_deduplication_window = {window}",
+        f"CREATE MATERIALIZED VIEW {target}_view TO {target} AS {_TOTAL}",
+    )
+]
 
 
 class Warehouse(Protocol):
@@ -35,13 +52,32 @@ class Warehouse(Protocol):
 
     def count(self) -> int: ...
 
+    def rollup(self, target: str) -> int:
+        """The events that a target of a view has counted: daily_parts is partitioned by month, totals is not."""
+        ...
+
+    def refuse(self, target: str) -> None:
+        """Make the view of this target throw from now on; none: "" ."""
+        ...
+
+    def insert(self, token: str, events: list[tuple[object, ...]]) -> None: ...
+
 
 class InMemory:
     def __init__(self) -> None:
-        self.blocks = self.states = self.orphans = self._memory = MemoryWarehouse()
+        self.blocks = self.states = self.orphans = self._memory = MemoryWarehouse(views=VIEWS)
 
     def count(self) -> int:
         return len(self._memory.events)
+
+    def rollup(self, target: str) -> int:
+        return sum(self._memory.rollups.get(target, {}).values())
+
+    def refuse(self, target: str) -> None:
+        self._memory.refusing = target
+
+    def insert(self, token: str, events: list[tuple[object, ...]]) -> None:
+        self._memory.insert_events(token, events)
 
 
 class InClickHouse:
@@ -53,6 +89,19 @@ class InClickHouse:
 
     def count(self) -> int:
         return int(self.client.rows("SELECT count() FROM events")[0][0])
+
+    def rollup(self, target: str) -> int:
+        return int(self.client.rows(f"SELECT sum(totalEvents) FROM {target}")[0][0])
+
+    def refuse(self, target: str) -> None:
+        query = "SELECT throwIf(eventId != '', 'refused') AS totalEvents FROM events" if target else _TOTAL
+        self.client.command(f"ALTER TABLE totals_view MODIFY QUERY {query}")
+
+    def insert(self, token: str, events: list[tuple[object, ...]]) -> None:
+        try:
+            self.client.insert("events", EVENT_COLUMNS, list(zip(*events, strict=True)), token)
+        except ClickHouseError as error:
+            raise StoreUnavailable(str(error)) from error
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +119,17 @@ def clickhouse(server_url: str, request: pytest.FixtureRequest) -> Iterator[InCl
     yield InClickHouse(client)
     client.command(f"DROP DATABASE {database}")
     client.close()
+
+
+@pytest.fixture(params=["memory", "clickhouse"])
+def viewed(request: pytest.FixtureRequest) -> Warehouse:
+    """With views whose targets are partitioned, not partitioned, and without a window."""
+    if request.param == "memory":
+        return InMemory()
+    found: InClickHouse = request.getfixturevalue("clickhouse")
+    for statement in _TARGETS:
+        found.client.command(statement)
+    return found
 
 
 @pytest.fixture(params=["memory", "clickhouse"])
@@ -143,6 +203,46 @@ def test_a_half_written_block_is_completed_by_writing_it_again(warehouse: Wareho
     warehouse.blocks.write(block, BlockRows(events=[row("e1")]))
     warehouse.blocks.write(block, BlockRows(events=[row("e1"), row("e2", OCTOBER)]))
     assert warehouse.count() == 2
+
+
+def test_a_repeated_insert_changes_no_target_of_a_view_but_one_without_a_window(viewed: Warehouse) -> None:
+    for _ in range(2):
+        viewed.insert("token", [row("e1")])
+    assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals", "forgetful"))] == [1, 1, 1, 2]
+
+
+def test_a_view_that_throws_leaves_the_rows_and_the_repetition_fills_what_is_missing(viewed: Warehouse) -> None:
+    viewed.refuse("totals")
+    with pytest.raises(StoreUnavailable, match="refused"):
+        viewed.insert("token", [row("e1"), row("e2")])
+    assert (viewed.count(), viewed.rollup("totals")) == (2, 0)
+    viewed.refuse("")
+    for _ in range(2):
+        viewed.insert("token", [row("e1"), row("e2")])
+    assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals"))] == [2, 2, 2]
+
+
+def test_a_token_is_known_for_each_month_of_a_table_and_once_for_a_target_without_months(viewed: Warehouse) -> None:
+    viewed.insert("token", [row("e1")])
+    viewed.insert("token", [row("e1"), row("e2", OCTOBER)])
+    assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals"))] == [2, 2, 1]
+
+
+def test_a_block_of_two_months_reaches_every_target(viewed: Warehouse) -> None:
+    for _ in range(2):
+        viewed.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=[row("e1"), row("e2", OCTOBER)]))
+    assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals"))] == [2, 2, 2]
+
+
+def test_adopting_fills_the_view_that_had_failed(viewed: Warehouse) -> None:
+    block = Block(PARTITION, 0, 5)
+    viewed.blocks.claim(block, "w")
+    viewed.refuse("totals")
+    with pytest.raises(StoreUnavailable):
+        viewed.blocks.write(block, BlockRows(events=[row("e1", logOffset=1, journal="j", sequence=1)]))
+    viewed.refuse("")
+    viewed.orphans.adopt(dataclasses.replace(PARTITION, log_id="renewed"), {})
+    assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals"))] == [1, 1, 1]
 
 
 def test_the_position_is_the_end_of_the_ledger(warehouse: Warehouse) -> None:
