@@ -16,6 +16,12 @@ _OURS: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions
 _UNFINISHED: Final = "(logId = {log:String} AND logPartition = {number:UInt32} AND logOffset >= {position:UInt64})"
 _SPANS: Final = "toUnixTimestamp64Milli(min(s.startedAt)), toUnixTimestamp64Milli(max(s.endedAt))"
 
+#: Inserts outlive their worker: the server goes on with what it has received. The tokens begin with the log's identity.
+_RUNNING = """
+SELECT count() FROM system.processes
+WHERE position(Settings['insert_deduplication_token'], {place:String}) > 0
+  AND NOT startsWith(Settings['insert_deduplication_token'], {own:String})
+"""
 _POSITION = (
     "SELECT max(end) FROM blocks WHERE logId = {log:String} AND topic = {topic:String} AND partition = {number:UInt32}"
 )
@@ -46,8 +52,14 @@ class ClickHouseStateStore:
         self._id_limit = id_limit
 
     def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]:
-        """The first offset that is not stored, and the highest sequence stored of each journal."""
+        """The first offset that is not stored, and the highest sequence stored of each journal.
+
+        Once a log is lost, its workers are killed; what they had sent must have arrived before anything is read.
+        """
         where = _where(partition)
+        place = f"/{partition.topic}/{partition.number}/"
+        if self._rows(_RUNNING, {"place": place, "own": f"{partition.log_id}{place}"})[0][0]:
+            raise StoreUnavailable(f"An insert into {place[1:-1]} of a lost log still runs; it is waited for.")
         end = int(self._rows(_POSITION, where)[0][0])
         return end, {journal: int(sequence) for journal, sequence in self._rows(_JOURNALS, where)}
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
+import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
@@ -306,6 +308,27 @@ def test_what_was_adopted_stays_so_for_the_next_owner(clickhouse: InClickHouse) 
     clickhouse.orphans.adopt(renewed, {})
     assert set(clickhouse.orphans.adopt(renewed, {"j": 1})) == {("acme", "e2")}
     assert set(clickhouse.orphans.adopt(renewed, {"j": 2})) == set()
+
+
+def test_a_position_waits_for_an_insert_of_a_lost_log_that_still_runs(
+    clickhouse: InClickHouse, server_url: str
+) -> None:
+    database = clickhouse.client.rows("SELECT currentDatabase()")[0][0]
+    token = f"{PARTITION}/0-5/202609"
+    slow = "INSERT INTO blocks (logId, end) SELECT 'none', sleepEachRow(1) FROM numbers(3)"
+    settings = {"database": database, "insert_deduplication_token": token, "max_block_size": "1"}
+    renewed = dataclasses.replace(PARTITION, log_id="renewed")
+    running = "SELECT count() FROM system.processes WHERE Settings['insert_deduplication_token'] = {token:String}"
+    with ThreadPoolExecutor(1) as pool:
+        inserting = pool.submit(httpx.post, server_url, params=settings, content=slow, timeout=60)
+        while not clickhouse.client.rows(running, {"token": token})[0][0]:
+            assert not inserting.done(), inserting.result().text
+        assert clickhouse.states.position(PARTITION) == (0, {})
+        assert clickhouse.states.position(dataclasses.replace(renewed, number=1)) == (0, {})
+        with pytest.raises(StoreUnavailable, match="still runs"):
+            clickhouse.states.position(renewed)
+        assert inserting.result().status_code == 200
+    assert clickhouse.states.position(renewed) == (0, {})
 
 
 def test_an_adopted_block_completes_the_view_that_had_failed(clickhouse: InClickHouse) -> None:
