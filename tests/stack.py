@@ -141,6 +141,11 @@ class RunningStack:
         text = (self.folder / "data" / "tenants.yaml").read_text()
         return text.split("writeKeys:")[1].split("- ")[1].split()[0].strip("'\"")
 
+    def dead_events(self) -> int:
+        """Events with a dead letter of a worker; one that arrived twice, or is on the log twice, has two letters."""
+        counted = "SELECT uniqExact(companyId, eventId) FROM headrace.dead_letters WHERE source = 'streams'"
+        return int(self.query(counted)[0][0])
+
     def settled(self) -> Mapping[str, int]:
         """Wait until nothing is in flight; the figures then."""
         return eventually(self.status, lambda status: bool(status["ready"]) and status["inFlight"] == 0)
