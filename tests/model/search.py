@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.blocks import StoreUnavailable
 from tests.model.machine import Outcome, Rest, open_writer, write_block
@@ -23,14 +23,13 @@ class Middle:
     answers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """What the world is in; numbers name what is interned. `workers` are alike, so they are kept sorted."""
 
     warehouse: int
     workers: tuple[int, ...]  # IDLE, or the number of a Rest or Middle
     log: int
-    letters: frozenset[str]
+    letters: int
     committed: tuple[int, ...]  # by log
     crashes: int
     faults: int
@@ -71,9 +70,11 @@ class Search:
     def __init__(self, protocol: Protocol, limit: int = 1_000_000) -> None:
         self._protocol = protocol
         self._limit = limit
-        self._warehouses, self._workers, self._answers = Numbers(), Numbers(), Numbers()
+        self._warehouses, self._workers = Numbers(), Numbers()
+        self._answers, self._letters = Numbers(), Numbers()
         self._outcomes: dict[int, Outcome] = {}
         self._applied: dict[Hashable, tuple[int, int]] = {}
+        self._sound: set[tuple[int, int, tuple[int, ...]]] = set()
         self._answers.of(repr(None), None)
 
     def run(self) -> Found:
@@ -85,7 +86,7 @@ class Search:
             self._warehouse(empty),
             (IDLE,) * protocol.workers,
             0,
-            frozenset(),
+            self._letters.of(frozenset(), frozenset()),
             (0,) * logs,
             protocol.crashes,
             protocol.faults,
@@ -130,7 +131,7 @@ class Search:
             for label, worker, changed in self._worker_steps(state, index):
                 workers = [*state.workers]
                 workers[index] = worker
-                yield index, label, _with(changed, workers=tuple(sorted(workers)))
+                yield index, label, changed._replace(workers=tuple(sorted(workers)))
 
     def _world_steps(self, state: State) -> Iterator[tuple[int, str, State]]:
         """A log is lost, and its workers are killed before there is another one; what they sent may arrive later."""
@@ -140,20 +141,20 @@ class Search:
             landed.flying = ()
             for step in insert_steps(landed, warehouse.flying[0]):
                 step()
-            yield -1, f"arrives: {warehouse.flying[0]}", _with(state, warehouse=self._warehouse(landed))
+            yield -1, f"arrives: {warehouse.flying[0]}", state._replace(warehouse=self._warehouse(landed))
         if state.log + 1 == len(self._protocol.logs):
             return
-        lost = _with(state, log=state.log + 1)
+        lost = state._replace(log=state.log + 1)
         if not self._protocol.kills_workers_of_a_lost_log:
             yield -1, "the log is lost; its journal sends again on a new one", lost
             return
-        lost = _with(lost, workers=(IDLE,) * len(state.workers))
+        lost = lost._replace(workers=(IDLE,) * len(state.workers))
         yield -1, "the log is lost and its workers killed; its journal sends again on a new one", lost
         for insert in sorted({insert for number in state.workers for insert in self._inserting(number)}, key=str):
             sent = copied(warehouse)
             sent.flying = (insert,)
             label = f"the log is lost and its workers killed; still on its way: {insert}"
-            yield -1, label, _with(lost, warehouse=self._warehouse(sent))
+            yield -1, label, lost._replace(warehouse=self._warehouse(sent))
 
     def _inserting(self, number: int) -> Iterator[Insert]:
         worker = None if number == IDLE else self._workers.things[number]
@@ -174,7 +175,7 @@ class Search:
             yield from self._rest_steps(state, number, worker)
             return
         if state.crashes:
-            yield "dies", IDLE, _with(state, crashes=state.crashes - 1)
+            yield "dies", IDLE, state._replace(crashes=state.crashes - 1)
         yield from self._middle_steps(state, number, worker)
 
     def _rest_steps(self, state: State, number: int, rest: Rest) -> Iterator[tuple[str, int, State]]:
@@ -193,17 +194,18 @@ class Search:
     def _middle_steps(self, state: State, number: int, middle: Middle) -> Iterator[tuple[str, int, State]]:
         request = self._outcome(number, middle).request
         if isinstance(request, Send):
-            letters = state.letters | set(request.keys)
-            yield str(request), *self._answered(middle, 0, _with(state, letters=letters))
+            letters = self._letters.things[state.letters] | set(request.keys)
+            sent = state._replace(letters=self._letters.of(letters, letters))
+            yield str(request), *self._answered(middle, 0, sent)
             return
         if must_wait(self._warehouses.things[state.warehouse], request):
             return
         warehouse, reply = self._apply(state.warehouse, request, None)
-        yield str(request), *self._answered(middle, reply, _with(state, warehouse=warehouse))
+        yield str(request), *self._answered(middle, reply, state._replace(warehouse=warehouse))
         if state.faults and isinstance(request, Insert):
             for fault in self._protocol.faults_of(request):
                 warehouse, reply = self._apply(state.warehouse, request, fault)
-                faulty = _with(state, warehouse=warehouse, faults=state.faults - 1)
+                faulty = state._replace(warehouse=warehouse, faults=state.faults - 1)
                 yield f"{request}: {fault}", *self._answered(middle, reply, faulty)
 
     def _answered(self, middle: Middle, reply: int, state: State) -> tuple[int, State]:
@@ -214,7 +216,7 @@ class Search:
         number = self._workers.of(middle, middle)
         outcome = self._outcome(number, middle)
         if outcome.acknowledged:
-            state = _with(state, committed=_raised(state.committed, middle.log, outcome.acknowledged))
+            state = state._replace(committed=_raised(state.committed, middle.log, outcome.acknowledged))
         return (number if outcome.rest is None else self._workers.of(outcome.rest, outcome.rest)), state
 
     def _outcome(self, number: int, middle: Middle) -> Outcome:
@@ -262,8 +264,12 @@ class Search:
 
     def _broken(self, state: State) -> str:
         warehouse = self._warehouses.things[state.warehouse]
-        broken = self._protocol.broken_always(warehouse, state.letters, state.committed)
-        return broken or (self._protocol.broken_at_the_end(warehouse) if self._is_end(state) else "")
+        seen = (state.warehouse, state.letters, state.committed)
+        if seen not in self._sound:
+            if broken := self._protocol.broken_always(warehouse, self._letters.things[state.letters], state.committed):
+                return broken
+            self._sound.add(seen)
+        return self._protocol.broken_at_the_end(warehouse) if self._is_end(state) else ""
 
     def _log_id(self, log: int) -> str:
         return self._protocol.logs[log].partition.log_id
@@ -289,11 +295,6 @@ def _difference(after: tuple[int, ...], kept: list[int]) -> list[int]:
     for number in kept:
         rest.remove(number)
     return rest
-
-
-def _with(state: State, **changes: Any) -> State:
-    values = {name: getattr(state, name) for name in State.__slots__}
-    return State(**{**values, **changes})
 
 
 def _raised(committed: tuple[int, ...], log: int, acknowledged: tuple[int, ...]) -> tuple[int, ...]:
