@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
-from schemas.blocks import Found, Partition, RecentState, SessionSpan
+from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
 from schemas.identifiers import record_key
 from warehouse.client import ClickHouse, available
 

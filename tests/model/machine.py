@@ -18,6 +18,7 @@ import structlog
 
 import streams.writer
 from schemas.blocks import Partition
+from schemas.fit import LedgerRefused
 from schemas.stages import LogRecord
 from streams.core.state import PartitionState
 from streams.writer import PartitionWriter, Pending
@@ -28,6 +29,13 @@ class Asked(BaseException):
 
     def __init__(self, request: Any) -> None:
         self.request = request
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The writer will not go on: it found the warehouse wrong."""
+
+    text: str
 
 
 class Ask:
@@ -63,7 +71,7 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a run ended: with a request or at rest, and the offsets acknowledged meanwhile."""
+    """How a run ended: with a request, a refusal or at rest, and the offsets acknowledged meanwhile."""
 
     request: Any
     rest: Rest | None
@@ -108,6 +116,8 @@ def _run(
         steps.send(None)
     except Asked as asked:
         return Outcome(asked.request, None, tuple(acknowledged))
+    except LedgerRefused as refused:
+        return Outcome(Refused(str(refused)), None, tuple(acknowledged))
     except StopIteration:
         state = writer._opened
         rest = Rest(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from schemas.blocks import StoreUnavailable
-from tests.model.machine import Outcome, Rest, open_writer, write_block
+from tests.model.machine import Outcome, Refused, Rest, open_writer, write_block
 from tests.model.protocol import Fault, Protocol
 from tests.model.store import Insert, ModelWarehouse, Send, answer, content, copied, insert_steps, must_wait
 
@@ -263,6 +263,11 @@ class Search:
         return ended
 
     def _broken(self, state: State) -> str:
+        for worker in (self._workers.things[number] for number in state.workers if number != IDLE):
+            if isinstance(worker, Middle):
+                request = self._outcome(self._workers.of(worker, worker), worker).request
+                if isinstance(request, Refused):
+                    return request.text
         warehouse = self._warehouses.things[state.warehouse]
         seen = (state.warehouse, state.letters, state.committed)
         if seen not in self._sound:

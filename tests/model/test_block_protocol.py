@@ -82,8 +82,8 @@ def test_no_order_of_steps_deaths_and_faults_loses_doubles_or_miscounts_anything
 class ClaimSkipped(ClickHouseBlockStore):
     """The writer trusts its own end."""
 
-    def claim(self, wanted: Block, worker: str) -> Claim:
-        return Claim(wanted.end, super().claim(wanted, worker).stored_end)
+    def claim(self, wanted: Block, worker: str, token_suffix: str = "") -> Claim:
+        return Claim(wanted.end, super().claim(wanted, worker, token_suffix).stored_end)
 
 
 class AcknowledgedFirst(PartitionWriter):
