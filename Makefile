@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test kafka check lint types lock
+.PHONY: help install run test kafka check lint types chaos lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,13 @@ test: check ## everything CI runs
 
 kafka: install ## fetch Apache Kafka, which the tests use where Java and Maven are
 	$(BIN)/python -m tests.kafka.server
+
+SEED ?= $(shell date +%s)
+MINUTES ?= 8
+BROKER ?= both
+
+chaos: install ## faults by SEED= for MINUTES= on BROKER=embedded, kafka or both, then everything is recounted
+	$(BIN)/python -m tests.chaos --seed $(SEED) --minutes $(MINUTES) --broker $(BROKER)
 
 lock: ## rewrite requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes --no-emit-index-url --no-header pyproject.toml --output-file requirements.lock

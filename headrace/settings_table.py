@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 
 from collector.settings import CollectorSettings
 from headrace.collector import JournalSettings
+from headrace.detours import DetourSettings
 from headrace.endpoints import DEFAULT_PORT_BASE, Endpoints
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings, HeadraceSettings
 from streams.settings import WorkerSettings
@@ -20,6 +21,7 @@ SECTIONS: Final[tuple[tuple[str, type[HeadraceSettings]], ...]] = (
     ("The collector", CollectorSettings),
     ("The collector's journal", JournalSettings),
     ("The worker", WorkerSettings),
+    ("Proxies inside `headrace up`", DetourSettings),
 )
 _COMMANDS: Final = "How the commands find a stack"
 

@@ -19,6 +19,7 @@ from typing import IO, Final
 import httpx
 import structlog
 
+from headrace.detours import DetourSettings
 from headrace.embedded.broker import BrokerError
 from headrace.endpoints import Endpoints
 from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
@@ -58,7 +59,7 @@ class Stack:
         self.endpoints = replace(Endpoints.at(port_base), broker=self._log.address)
         self._stopping = asyncio.Event()
         self._replaced: set[Child] = set()
-        self._renewed = asyncio.Event()
+        self._on_log = asyncio.Lock()
         self._watches: set[asyncio.Task[None]] = set()
         names = ["worker", *(f"worker-{number}" for number in range(2, workers + 1))]
         self._ports = {"collector": port_base, "clickhouse": port_base + 2}
@@ -178,9 +179,11 @@ class Stack:
         await self._run(program, _answers(f"http://127.0.0.1:{port}/readyz"))
 
     def _environment(self) -> dict[str, str]:
+        detours = DetourSettings()
         return {
             **self._log.environment,
-            "HEADRACE_CLICKHOUSE_URL": self.endpoints.clickhouse_url,
+            **({"HEADRACE_BROKER": detours.up_broker} if detours.up_broker else {}),
+            "HEADRACE_CLICKHOUSE_URL": detours.up_clickhouse_url or self.endpoints.clickhouse_url,
             "HEADRACE_TENANTS_FILE": str(self.tenants_file),
             "HEADRACE_LOG_FORMAT": "json",
         }
@@ -204,18 +207,18 @@ class Stack:
             if self._stopping.is_set():
                 return
             if child in self._replaced:
-                await self._renewed.wait()
-                self._replaced.discard(child)
+                async with self._on_log:
+                    self._replaced.discard(child)
                 continue
             attempt = 0 if asyncio.get_running_loop().time() - started > 60 else attempt + 1
             log.warning("child_ended", child=name, status=code, words=child.last_words())
             await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS)) - 1] if attempt else 0)
             try:
-                await self._restart(name)
+                await self._restart(name, child)
             except Exception as error:  # whatever keeps it from starting, it is tried again
                 log.error("child_not_started", child=name, error=str(error) or repr(error))
 
-    async def _restart(self, name: str) -> None:
+    async def _restart(self, name: str, ended: Child) -> None:
         if self._stopping.is_set():
             return
         if name == "broker":
@@ -225,21 +228,28 @@ class Stack:
         elif name == "collector":
             await self._start_collector()
         else:
-            await self._start_worker(name)
+            await self._restart_worker(name, ended)
         self._note()
+
+    async def _restart_worker(self, name: str, ended: Child) -> None:
+        async with self._on_log:
+            # Where the log was renewed meanwhile, another has taken its place. A second one would be watched by nobody.
+            if self._children[name] is ended and not self._stopping.is_set():
+                await self._start_worker(name)
 
     async def _renew_log(self) -> None:
         """A broker that died took its log with it: workers of the old log must not meet the new one."""
-        self._renewed.clear()
-        workers = [self._children[name] for name in self._worker_names if name in self._children]
-        self._replaced.update(workers)
-        try:
-            # Without a broker they would not end gently.
-            await asyncio.gather(*(worker.stop(0.0) for worker in workers))
+        await self._kill_workers()  # the start of one that is starting fails, and lets go of the lock
+        async with self._on_log:
+            await self._kill_workers()
             await self._log.open(self._run)
             await self._start_workers()
-        finally:
-            self._renewed.set()
+
+    async def _kill_workers(self) -> None:
+        """Without a broker they would not end gently."""
+        workers = [self._children[name] for name in self._worker_names if name in self._children]
+        self._replaced.update(workers)
+        await asyncio.gather(*(worker.stop(0.0) for worker in workers))
 
     async def _free_stored(self) -> None:
         while not self._stopping.is_set():

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import structlog
 
+from headrace.faults import FragileClickHouse, FragileLetters, Reach, make_commits_fragile, reach_in
 from headrace.log_fit import LogFit
 from headrace.registered import registered_codec
 from schemas.blocks import StoreUnavailable
@@ -77,6 +78,7 @@ def _writer_factory(
     pipelines: Mapping[str, BlockPipeline],
     letters: LetterLog,
     common: CommonSettings,
+    reach: Reach | None,
 ) -> Callable[[Assignment], PartitionWriter]:
     tenants = TenantsFile(common.tenants_file)
     memory = Memory(
@@ -87,7 +89,8 @@ def _writer_factory(
     )
 
     def new_writer(assignment: Assignment) -> PartitionWriter:
-        client, partition = ClickHouse(clickhouse), assignment.partition
+        client = ClickHouse(clickhouse) if reach is None else FragileClickHouse(clickhouse, reach)
+        partition = assignment.partition
         parts = Parts(
             blocks=ClickHouseBlockStore(client),
             states=ClickHouseStateStore(client, settings.recent_ids_limit),
@@ -119,13 +122,17 @@ async def run_worker(
         stopping.set()
 
     codec = registered_codec(broker)
-    letters = KafkaLetterLog(codec, broker.client_options())
+    letters: LetterLog = KafkaLetterLog(codec, broker.client_options())
+    reach = reach_in(settings.faults_dir) if settings.faults_dir else None
+    letters = letters if reach is None else FragileLetters(letters, reach)
     client = ClickHouse(clickhouse)
     fit = LogFit(broker, ClickHouseLogs(client), ClickHouseExtents(client))
-    new_writer = _writer_factory(settings, clickhouse, _pipelines(codec, settings), letters, common)
+    new_writer = _writer_factory(settings, clickhouse, _pipelines(codec, settings), letters, common, reach)
     partitions = Partitions(new_writer, fail)
     aliases = ClickHouseAliases(ClickHouse(clickhouse), _merge)
     app = build_app(broker, settings, partitions, fit.assign, lambda: _update_aliases(aliases))
+    if reach is not None:
+        make_commits_fragile(app, reach)
     await app.start()
     log.info("worker_started", worker=worker_name(settings), port=settings.worker_port)
     await _first(stopping.wait(), app.wait_until_stopped())

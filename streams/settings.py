@@ -28,3 +28,6 @@ class WorkerSettings(HeadraceSettings):
     redact_keys: str = Field("", description="further property names whose values are redacted, separated by commas")
     redact_patterns: str = Field("", description="further regular expressions that are redacted, one a line")
     redact_url_parameters: str = Field("", description="further URL parameters that are redacted, separated by commas")
+    faults_dir: Path | None = Field(
+        None, description="for tests: folder whose files name points of a block at which the worker kills itself"
+    )

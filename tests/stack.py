@@ -9,17 +9,19 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
 
+from headrace.runfile import read_run_file
 from headrace.status import read_status
 from tests.kafka.server import KafkaCluster, running_kafka
 
 HEADRACE = (sys.executable, "-m", "headrace")
 _PORTS = 8
+_WELCOME = "Ctrl-C stops everything."  # the last that `headrace up` says of its start
 #: So soon another worker takes over from a dead one on Kafka; tests need not wait the ten seconds of the default.
 _SOON: Final = {"HEADRACE_GROUP_SESSION_SECONDS": "4"}
 _T = TypeVar("_T")
@@ -54,7 +56,29 @@ class RunningStack:
 
     def __init__(self, folder: Path, port_base: int, workers: int = 1, kafka: KafkaCluster | None = None) -> None:
         self.folder, self.port_base, self.workers, self.kafka = folder, port_base, workers, kafka
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def collector_at(self) -> tuple[str, int]:
+        """Where the collector listens."""
+        return "127.0.0.1", self.port_base
+
+    @property
+    def clickhouse_at(self) -> tuple[str, int]:
+        """Where ClickHouse listens."""
+        return "127.0.0.1", self.port_base + 2
+
+    @property
+    def brokers_at(self) -> list[tuple[str, int]]:
+        """Where each broker listens."""
+        addresses = self.kafka.address.split(",") if self.kafka else [f"127.0.0.1:{self.port_base + 3}"]
+        return [(host, int(port)) for host, _, port in (address.partition(":") for address in addresses)]
+
+    def detour(self, brokers: list[int], clickhouse: int) -> None:
+        """Before the start: collector and workers shall connect to these ports of 127.0.0.1 instead."""
+        self.environment["HEADRACE_UP_BROKER"] = ",".join(f"127.0.0.1:{port}" for port in brokers)
+        self.environment["HEADRACE_UP_CLICKHOUSE_URL"] = f"http://127.0.0.1:{clickhouse}"
 
     def start(self) -> None:
         """Start and wait until ready."""
@@ -63,11 +87,16 @@ class RunningStack:
         if self.kafka:
             command += ["--broker", self.kafka.address]
             environment |= {"HEADRACE_REPLICATION_FACTOR": str(self.kafka.replicas), **_SOON}
-        output = (self.folder / "up.log").open("ab")
+        said = self.folder / "up.log"
+        output = said.open("ab")
+        welcomes = said.read_text().count(_WELCOME)
         with output:
-            self._process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
+            self._process = subprocess.Popen(
+                command, cwd=self.folder, env=environment | self.environment, stdout=output, stderr=output
+            )
         code, _, error = self.run("status", "--wait", "--timeout", "90")
-        assert code == 0, f"{error}\n{(self.folder / 'up.log').read_text()[-3000:]}"
+        assert code == 0, f"{error}\n{said.read_text()[-3000:]}"
+        eventually(said.read_text, lambda text: text.count(_WELCOME) > welcomes)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send the signal and return the exit code."""
@@ -97,6 +126,12 @@ class RunningStack:
             found["pids"]["broker"] = pid
         return found
 
+    @property
+    def pids(self) -> Mapping[str, int]:
+        """The process of each program that `headrace up` runs now, by the program's name."""
+        note = read_run_file(self.port_base)
+        return note["pids"] if note else {}
+
     def kill(self, name: str) -> None:
         """kill -9 one of the stack's programs, which is started again: Kafka at once, on the same data."""
         if name == "broker" and self.kafka:
@@ -104,8 +139,31 @@ class RunningStack:
                 self.kafka.kill_node(node)
             for node in self.kafka.nodes:
                 self.kafka.start_node(node)
-            return
-        os.kill(self.status()["pids"][name], signal.SIGKILL)
+        else:
+            self.send_signal(name, signal.SIGKILL)
+
+    def send_signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to one of the stack's programs; raises KeyError or ProcessLookupError where it does not run."""
+        if name == "broker" and self.kafka:
+            self.kafka.signal_node(1, number)
+        else:
+            os.kill(self.pids[name], number)
+
+    def crash(self) -> None:
+        """kill -9 everything at once; a Kafka is started again."""
+        assert self._process is not None
+        for pid in (self._process.pid, *self.pids.values()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        if self.kafka:
+            self.kill("broker")
+        self._process.wait(30)
+
+    def rescale(self, workers: int) -> None:
+        """Go on with so many workers."""
+        self.stop(signal.SIGTERM)
+        self.workers = workers
+        self.start()
 
     def query(self, sql: str) -> list[list[Any]]:
         """Rows of a query, as ClickHouse's HTTP interface gives them to anybody."""
@@ -178,9 +236,16 @@ def running_stack(folder: Path, workers: int = 1, broker: str = "embedded", brok
 
     Skips the test, with the reason, where Kafka cannot be had.
     """
+    with new_stack(folder, broker, workers, brokers) as stack, _running(stack):
+        yield stack
+
+
+@contextmanager
+def new_stack(folder: Path, broker: str = "embedded", workers: int = 1, brokers: int = 1) -> Iterator[RunningStack]:
+    """As running_stack, but the stack is not started yet, and whoever starts it stops it."""
     with ExitStack() as entered:
         kafka = entered.enter_context(running_kafka(folder / "kafka", brokers)) if broker == "kafka" else None
-        yield entered.enter_context(_running(RunningStack(folder, free_port_base(), workers, kafka)))
+        yield RunningStack(folder, free_port_base(), workers, kafka)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ DOCUMENTS = [
             "importing",
             "operating-embedded",
             "running-in-production",
+            "under-faults",
         )
     ),
     ROOT / "docs/reliability.md",
@@ -165,7 +166,7 @@ def fault_of_command(line: str) -> str:
         return find_fault(words)
     if program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        return ", ".join(word for word in words if word not in targets)
+        return ", ".join(word for word in words if word not in targets and not re.match(r"[A-Z]+=", word))
     return "" if program in {"docker", "curl"} else f"what is {program}?"
 
 
