@@ -56,6 +56,7 @@ def run(
     seconds: float,
     kinds: Sequence[str] = tuple(KINDS),
     say: Callable[[str], object] = print,
+    recovering: float = 0.6,
 ) -> Report:
     """Inject for `seconds`, settle, check. What is wrong is in the report's outcome; a stack that stops raises."""
     report = Report(seed)
@@ -63,7 +64,7 @@ def run(
         report.record = ground.producers.record
         ground.producers.start()
         end = time.monotonic() + seconds
-        for step in plan(seed, kinds, ALONE):
+        for step in plan(seed, kinds, ALONE, recovering):
             _take(step, ground, report, say)
             if time.monotonic() >= end:
                 break

@@ -15,8 +15,11 @@ class Step(NamedTuple):
     seed: int
 
 
-def plan(seed: int, kinds: Sequence[str], alone: Collection[str]) -> Iterator[Step]:
-    """Steps without end. Every kind comes once before any comes again; a third of the steps are two faults at once."""
+def plan(seed: int, kinds: Sequence[str], alone: Collection[str], recovering: float = 0.6) -> Iterator[Step]:
+    """Steps without end. Every kind comes once before any comes again; a third of the steps are two faults at once.
+
+    `recovering` is the share of steps after which recovery is waited for.
+    """
     rng = random.Random(seed)
     deck: list[str] = []
     while True:
@@ -26,4 +29,4 @@ def plan(seed: int, kinds: Sequence[str], alone: Collection[str]) -> Iterator[St
         if chosen[0] not in alone and deck and deck[-1] not in alone and rng.random() < 0.34:
             chosen.append(deck.pop())
         hold = rng.choice((0.0, 0.5, 1.0, 2.0, 4.0))
-        yield Step(tuple(chosen), hold, rng.random() < 0.6, rng.random() * 2, rng.getrandbits(32))
+        yield Step(tuple(chosen), hold, rng.random() < recovering, rng.random() * 2, rng.getrandbits(32))

@@ -30,7 +30,7 @@ SHORT = (
 @pytest.mark.parametrize("broker", BROKERS)
 def test_under_faults_of_every_sort_nothing_is_lost_doubled_or_miscounted(tmp_path: Path, broker: str) -> None:
     with new_stack(tmp_path, broker) as stack:
-        report = run(stack, seed=11, seconds=25, kinds=SHORT)
+        report = run(stack, seed=11, seconds=25, kinds=SHORT, recovering=0.15)
     print(report.table())
     assert report.outcome.faults == [], f"the data is in {tmp_path}"
     assert report.record.accepted
