@@ -102,4 +102,4 @@ class FragileConsumer(LedgerConsumer):
 
 def make_commits_fragile(app: faust.App, reach: Reach) -> None:
     """To be called before the app has started."""
-    app.transport.Consumer = type("FragileConsumer", (FragileConsumer,), {"reach": staticmethod(reach)})
+    app.transport.Consumer = type("Fragile", (FragileConsumer, app.transport.Consumer), {"reach": staticmethod(reach)})

@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from schemas.fit import LedgerRefused
 from schemas.settings import BrokerSettings
 from schemas.topics import COLLECTED, DEAD_LETTER
-from streams.ledger_transport import LedgerTransport
+from streams.ledger_transport import LedgerConsumer, LedgerTransport
 from streams.partitions import Assignment, Partitions
 from streams.settings import WorkerSettings
 
@@ -44,7 +44,7 @@ def build_app(
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.worker_name or None,
         stream_wait_empty=False,  # waiting for acknowledgements would outlast a rebalance that made them impossible
-        stream_buffer_maxsize=4096,
+        stream_buffer_maxsize=16,  # polls, each of as much as the broker gives at once
         topic_allow_declare=False,
         topic_disable_leader=True,
         autodiscover=False,
@@ -56,6 +56,7 @@ def build_app(
         web_host=settings.worker_host,
     )
     app.transport = LedgerTransport(app.conf.broker_consumer, app)
+    app.transport.Consumer = type("Consumer", (LedgerConsumer,), {"has_room": staticmethod(partitions.has_room)})
     _add_agents(app, partitions)
     _add_pages(app)
 
@@ -95,11 +96,11 @@ def build_app(
 
 def _add_agents(app: faust.App, partitions: Partitions) -> None:
     for name in (COLLECTED, DEAD_LETTER):
-        topic = app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+        topic = app.topic(name, key_serializer="raw", value_serializer="raw")
 
         async def write(stream: Any) -> None:
             async for event in stream.noack().events():
-                await partitions.put(event)
+                partitions.put(event)
 
         app.agent(topic, name=f"write {name}")(write)
 

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
+from aiokafka import ConsumerRecord
 from faust.types import TP, EventT
 
 from schemas import metrics
@@ -56,13 +57,29 @@ class Partitions:
         """Nothing can be opened: the worker stops."""
         self._on_failure(error)
 
-    async def put(self, event: EventT) -> None:
-        """Hand an event to its partition's writer; one of a revoked partition is dropped, its next owner reads it."""
+    def has_room(self, tp: TP) -> bool:
+        """Whether the partition's writer takes more now; one without a writer is not this worker's any more."""
+        writer = self._writers.get(tp)
+        return writer is not None and writer.has_room
+
+    def put(self, event: EventT) -> None:
+        """Hand the records of one poll to their partition's writer.
+
+        Those of a revoked partition are dropped: its next owner reads them. The event is acknowledged with its last.
+        """
         message = event.message
         writer = self._writers.get(message.tp)
         if writer is not None:
-            record = LogRecord(message.offset, message.key, message.value)
-            await writer.put(Pending(record, message.timestamp, event.ack))
+            records: Sequence[ConsumerRecord] = message.value
+            last = len(records) - 1
+            writer.put(
+                Pending(
+                    LogRecord(record.offset, record.key, record.value),
+                    record.timestamp / 1000,
+                    event.ack if place == last else None,
+                )
+                for place, record in enumerate(records)
+            )
 
     async def close(self, partitions: Iterable[TP], *, finish: bool) -> None:
         """Close the writers of these partitions, at once or after what is pending is written."""

@@ -10,7 +10,7 @@ While the warehouse is away the partition waits and repeats; only a bug ends the
 import asyncio
 import contextlib
 import itertools
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
@@ -72,18 +72,21 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A record that is not stored yet, when the log took it (s), and how to acknowledge it."""
+    """A record that is not stored yet, and when the log took it (s).
+
+    `acknowledge` tells the log's client that this and all records before it are stored; None where a later one does.
+    """
 
     record: LogRecord
     logged_at: float
-    acknowledge: Callable[[], object]
+    acknowledge: Callable[[], object] | None
 
 
 class PartitionWriter:
     """Owns one partition from assignment to revocation.
 
-    `open` reads the state back and returns the offset to start from; `put` takes the next record and waits while too
-    much is pending; `run` writes blocks until `close`, which lets the block under way finish or, while the warehouse is
+    `open` reads the state back and returns the offset to start from; `put` takes the next records while it `has_room`;
+    `run` writes blocks until `close`, which lets the block under way finish or, while the warehouse is
     away, gives it up.
     """
 
@@ -97,7 +100,6 @@ class PartitionWriter:
         self._bytes = 0
         self._wanted_end = 0
         self._changed = asyncio.Event()
-        self._room = asyncio.Event()
         self._closing = asyncio.Event()
 
     @property
@@ -132,16 +134,19 @@ class PartitionWriter:
         log.info("partition_opened", partition=str(partition), position=position, ids=len(ids), sessions=len(sessions))
         return position
 
-    async def put(self, pending: Pending) -> None:
-        """Take the next record; a record that the ledger has is acknowledged at once."""
-        while self._bytes >= 2 * self._parts.max_bytes and not self._wanted_end and not self._closing.is_set():
-            self._room.clear()
-            await self._room.wait()
-        if pending.record.offset < self.position:
-            pending.acknowledge()
-            return
-        self._pending.append(pending)
-        self._bytes += len(pending.record.value or b"")
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be put: not while two blocks are pending, unless a claimed block waits for its records."""
+        return self._bytes < 2 * self._parts.max_bytes or bool(self._wanted_end)
+
+    def put(self, records: Iterable[Pending]) -> None:
+        """Take the next records; what the ledger has is acknowledged at once."""
+        for pending in records:
+            if pending.record.offset < self.position:
+                _acknowledge(pending)
+            elif not self._pending or pending.record.offset > self._pending[-1].record.offset:
+                self._pending.append(pending)
+                self._bytes += len(pending.record.value or b"")
         self._changed.set()
 
     async def run(self) -> None:
@@ -156,7 +161,6 @@ class PartitionWriter:
         """Let `run` end after the block under way."""
         self._closing.set()
         self._changed.set()
-        self._room.set()
 
     async def write_rest(self) -> None:
         """Once `run` has ended: write what is pending, unless the warehouse is away."""
@@ -207,7 +211,6 @@ class PartitionWriter:
             )
         if claim.end > wanted.end:
             self._wanted_end = claim.end
-            self._room.set()
             return False
         return True
 
@@ -254,12 +257,11 @@ class PartitionWriter:
         kept: list[Pending] = []
         for pending in self._pending:
             if pending.record.offset < self.position:
-                pending.acknowledge()
+                _acknowledge(pending)
                 self._bytes -= len(pending.record.value or b"")
             else:
                 kept.append(pending)
         self._pending = kept
-        self._room.set()
 
     async def _repeated(self, call: Callable[[], _T]) -> _T:
         """The call's answer, repeated while the warehouse is away; raises _Closed when closed meanwhile."""
@@ -276,6 +278,11 @@ class PartitionWriter:
                 if await _is_set(self._closing, wait):
                     raise _Closed from error
         raise AssertionError("unreachable")
+
+
+def _acknowledge(pending: Pending) -> None:
+    if pending.acknowledge is not None:
+        pending.acknowledge()
 
 
 class _Closed(Exception):

@@ -73,7 +73,7 @@ async def store(warehouse: MemoryWarehouse, collected: list[CollectedRecord]) ->
     writer = PartitionWriter(Partition("log", COLLECTED, 0), 1, parts, remembers=True)
     await writer.open()
     for offset, record in enumerate(collected):
-        await writer.put(Pending(LogRecord(offset, b"acme:v", CODEC.encode_collected(record)), 0.0, lambda: None))
+        writer.put([Pending(LogRecord(offset, b"acme:v", CODEC.encode_collected(record)), 0.0, lambda: None)])
     await writer.write_rest()
 
 

@@ -144,7 +144,7 @@ async def deliver(
         size = next(sizes, len(rest))
         taken, rest = rest[:size], rest[size:]
         for record in taken:
-            await writer.put(Pending(record, 0.0, partial(acknowledged.append, record.offset)))
+            writer.put([Pending(record, 0.0, partial(acknowledged.append, record.offset))])
         await writer.write_rest()
     await writer.write_rest()
     return acknowledged
@@ -246,7 +246,7 @@ async def test_a_zombie_that_wakes_up_writes_nothing_and_goes_on_from_the_ledger
     await zombie.open()
     acknowledged: list[int] = []
     for record in log[:10]:
-        await zombie.put(Pending(record, 0.0, partial(acknowledged.append, record.offset)))
+        zombie.put([Pending(record, 0.0, partial(acknowledged.append, record.offset))])
     await deliver(parts, log, [6, 6])
     before = list(warehouse.events)
     await zombie.write_rest()

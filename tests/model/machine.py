@@ -99,7 +99,7 @@ def write_block(
 
     async def deliver() -> None:
         for record in log[rest.following : upto]:
-            await writer.put(_pending(record, acknowledged))
+            writer.put([_pending(record, acknowledged)])
         await writer.write_rest()
 
     return _run(writer, deliver(), upto, acknowledged)

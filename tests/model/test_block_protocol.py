@@ -89,7 +89,7 @@ class ClaimSkipped(ClickHouseBlockStore):
 class AcknowledgedFirst(PartitionWriter):
     async def _store(self, block: Block, settled: Settled) -> None:
         for pending in self._pending:
-            if pending.record.offset < block.end:
+            if pending.record.offset < block.end and pending.acknowledge is not None:
                 pending.acknowledge()
         await super()._store(block, settled)
 
