@@ -54,8 +54,8 @@ RECORDS = [
 ]
 NO_DEAD = [[collected_event("old", SEPTEMBER), collected_event("new", OCTOBER)]]
 ONE = [[collected_event("old", SEPTEMBER), collected_event("new", OCTOBER), collected_event("dead", DEAD)]]
-IS_DEEP = os.environ.get("HEADRACE_MODEL_DEEP") == "1"
-deep = pytest.mark.skipif(not IS_DEEP, reason="a search of minutes, made with HEADRACE_MODEL_DEEP=1")
+IS_DEEP = os.environ.get("MODEL_DEEP") == "1"
+deep = pytest.mark.skipif(not IS_DEEP, reason="a search of minutes, made with MODEL_DEEP=1")
 
 
 @pytest.mark.parametrize(
