@@ -96,6 +96,10 @@ class LogClient:
         self._arm()
         return record.acknowledged
 
+    def partitions(self, topic: str) -> int:
+        """How many partitions a topic has, as far as is known; 0 where it is not."""
+        return self._brokers.partitions(topic)
+
     async def session_over(self, session: int) -> None:
         """Return once this session is over: what was acknowledged in it may be lost."""
         while self.session == session:

@@ -51,7 +51,7 @@ async def run_collector(
         journal_settings.journal_dir, (COLLECTED, DEAD_LETTER), max_bytes=journal_settings.journal_max_bytes
     )
     log_client = LogClient(broker.client_options(), ack_seconds=journal_settings.log_ack_seconds)
-    stored = _stored(clickhouse, journal.id) if journal_settings.journal == "always" else None
+    stored = _stored(clickhouse, journal, log_client) if journal_settings.journal == "always" else None
     sink = JournalSink(journal, log_client, codec, stored)
     if stored:  # a spool has some of the events only
         metrics.COLLECTOR_JOURNAL_EVENTS.set_function(lambda: journal.accepted_events)
@@ -59,10 +59,13 @@ async def run_collector(
     return await serve(Collector(tenants, sink), settings)
 
 
-def _stored(clickhouse: ClickHouseSettings, journal_id: str) -> Callable[[], Awaitable[Mapping[tuple[str, int], int]]]:
-    sequences = StoredSequences(ClickHouse(clickhouse), journal_id)
+def _stored(
+    clickhouse: ClickHouseSettings, journal: Journal, log_client: LogClient
+) -> Callable[[], Awaitable[Mapping[tuple[str, int], int]]]:
+    sequences = StoredSequences(ClickHouse(clickhouse), journal.id)
 
     async def read() -> Mapping[tuple[str, int], int]:
-        return await asyncio.to_thread(sequences.read)
+        partitions = {topic: log_client.partitions(topic) for topic in journal.topics}
+        return await asyncio.to_thread(sequences.read, partitions)
 
     return read

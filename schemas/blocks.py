@@ -47,7 +47,10 @@ class BlockRows:
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The ledger's figures of one block: events = stored + duplicate + dead. Times are milliseconds."""
+    """The ledger's figures of one block: events = stored + duplicate + dead. Times are milliseconds.
+
+    `journals` maps a `journal_key` to the highest sequence of that journal in the block.
+    """
 
     records: int = 0
     redelivered: int = 0
@@ -62,6 +65,11 @@ class Accounts:
     def events(self) -> int:
         """Every event of the block that counts."""
         return self.stored + self.duplicate + self.dead
+
+
+def journal_key(journal: str, partitions: int) -> str:
+    """The name of a journal in the ledger: its order holds within a partition, as long as the topic has so many."""
+    return f"{journal}/{partitions}"
 
 
 class BlockStore(Protocol):

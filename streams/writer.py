@@ -11,13 +11,23 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from schemas import metrics
-from schemas.blocks import Block, BlockStore, Claim, Found, OrphanStore, Partition, StateStore, StoreUnavailable
+from schemas.blocks import (
+    Block,
+    BlockStore,
+    Claim,
+    Found,
+    OrphanStore,
+    Partition,
+    StateStore,
+    StoreUnavailable,
+    journal_key,
+)
 from schemas.fit import REPAIR, LedgerRefused
 from schemas.stages import LogRecord
 from streams.core.recent_ids import RecentIds
@@ -120,10 +130,12 @@ class PartitionWriter:
     async def open(self) -> int:
         """Read the state back as of the ledger's end."""
         partition, memory, states = self.partition, self._parts.memory, self._parts.states
-        position, journals = await self._repeated(lambda: states.position(partition))
+        position, found = await self._repeated(lambda: states.position(partition))
+        ours = journal_key("", self._partitions)
+        journals = {key.removesuffix(ours): sequence for key, sequence in found.items() if key.endswith(ours)}
         now = self._parts.clock()
         ids, sessions = RecentIds(now - memory.ids, memory.id_limit), Sessions(memory.gap, now - memory.sessions)
-        state = PartitionState(partition, position, dict(journals), ids, sessions)
+        state = PartitionState(partition, position, journals, ids, sessions)
         if self._remembers:
             state.adopted.update(await self._repeated(lambda: self._parts.orphans.adopt(partition, journals)))
             since = min(ids.since, sessions.since)
@@ -233,7 +245,9 @@ class PartitionWriter:
         if letters:
             await self._repeated_async(lambda: parts.letters.send(letters))
         await self._repeated(lambda: parts.blocks.write(block, settled.rows))
-        await self._repeated(lambda: parts.blocks.finish(block, settled.accounts, parts.worker))
+        journals = {journal_key(name, self._partitions): last for name, last in settled.accounts.journals.items()}
+        accounts = replace(settled.accounts, journals=journals)
+        await self._repeated(lambda: parts.blocks.finish(block, accounts, parts.worker))
 
     def _advance(self, block: Block, taken: list[Pending], settled: Settled) -> None:
         state, memory, now = self._opened, self._parts.memory, self._parts.clock()

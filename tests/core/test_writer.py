@@ -132,10 +132,14 @@ def new_parts(warehouse: MemoryWarehouse, letters: Letters, *, ids_ms: int = 3_6
 
 
 async def deliver(
-    parts: Parts, log: list[LogRecord], block_sizes: Iterable[int], partition: Partition = PARTITION
+    parts: Parts,
+    log: list[LogRecord],
+    block_sizes: Iterable[int],
+    partition: Partition = PARTITION,
+    partitions: int = 1,
 ) -> list[int]:
     """Open the partition, write the log's rest in blocks of these sizes; returns the offsets acknowledged."""
-    writer = PartitionWriter(partition, 1, parts, remembers=True)
+    writer = PartitionWriter(partition, partitions, parts, remembers=True)
     position = await writer.open()
     acknowledged: list[int] = []
     rest = [record for record in log if record.offset >= position]
@@ -266,6 +270,17 @@ async def test_records_that_a_journal_sends_again_count_nowhere() -> None:
     assert_exact(warehouse, {f"e{n}" for n in range(7)})
     assert sum(entry.redelivered for entry in accounts) == 5
     assert sum(entry.duplicate for entry in accounts) == 0
+
+
+async def test_on_a_log_of_more_partitions_what_a_journal_sends_again_is_not_taken_for_stored() -> None:
+    """Record 3 was in another partition of the lost log, and not stored; 4 was in this one, and stored."""
+    warehouse = MemoryWarehouse()
+    first = [log_record(0, "a", [collected_event("e4", NOW)], "journal", 4)]
+    await deliver(new_parts(warehouse, Letters()), first, [], PARTITION, partitions=2)
+    again = [log_record(0, "b", [collected_event("e3", NOW)], "journal", 3)]
+    renewed = Partition("renewed", PARTITION.topic, PARTITION.number)
+    await deliver(new_parts(warehouse, Letters()), again, [], renewed, partitions=4)
+    assert_exact(warehouse, {"e3", "e4"})
 
 
 @pytest.mark.parametrize("step", STEPS)
