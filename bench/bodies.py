@@ -19,16 +19,23 @@ from headrace.traffic_actions import Scene, acts
 TEMPLATES: Final = 64
 #: Stand for what is filled in; orjson leaves them as they are.
 _ID, _AT, _VISITOR, _USER = "\ue000", "\ue001", "\ue002", "\ue003"
+_MIDDLES: Final = tuple(b"%03x-8%03x-" % (n, n * 2_477 % 4_096) for n in range(4_096))
 _LATE_MS: Final = 26 * 3_600_000
 _DEVICES: Final = (
     ("Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36"),
-    ("Mozilla/5.0 (Macintosh; Intel Mac OS X 14_6) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 Safari/605.1.15"),
+    (
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 14_6) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 "
+        "Safari/605.1.15"
+    ),
     ("Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"),
     (
         "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 "
         "Mobile/15E148 Safari/604.1"
     ),
-    ("Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile Safari/537.36"),
+    (
+        "Mozilla/5.0 (Linux; Android 15; Pixel 9) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Mobile "
+        "Safari/537.36"
+    ),
 )
 
 
@@ -77,7 +84,7 @@ class Bodies:
         known = number % 3 == 0
         template = self._rng.choice(self._known if known else self._anonymous)
         self._made += 1
-        ids = _mint(now, self.events)
+        ids = _mint(now, self.events, self._rng)
         times = _times(now, self.events)
         made = Made(b"", self.events)
         if self.bad:
@@ -101,11 +108,7 @@ class Bodies:
         """The fourth event without what it needs."""
         head, mark, rest = template.partition(b'{"eventId"')
         parts = rest.split(b'{"eventId"')
-        old, new = (
-            (b'"type":', b'"kind":')
-            if self._made % 2 == 0
-            else (b'"properties":{', b'"properties":{"term":7,')
-        )
+        old, new = (b'"type":', b'"kind":') if self._made % 2 == 0 else (b'"properties":{', b'"properties":{"term":7,')
         parts[3] = parts[3].replace(old, new, 1)
         return head + mark + b'{"eventId"'.join(parts)
 
@@ -166,10 +169,12 @@ def _context(rng: random.Random) -> dict[str, str]:
     }
 
 
-def _mint(now: int, count: int) -> list[bytes]:
-    """UUIDv7s without their hyphens: random as real ones are, since that is what they cost in memory and on disk."""
-    head, chance = b"%012x7" % now, os.urandom(10 * count).hex().encode()
-    return [head + chance[n : n + 19] for n in range(0, 20 * count, 20)]
+def _mint(now: int, count: int, rng: random.Random) -> list[bytes]:
+    """UUIDv7s, random as real ones are, since that is what they cost in memory and on disk."""
+    at = b"%012x" % now
+    head, tails = at[:8] + b"-" + at[8:] + b"-7", os.urandom(6 * count).hex().encode()
+    middles = rng.choices(_MIDDLES, k=count)
+    return [head + middle + tails[n : n + 12] for middle, n in zip(middles, range(0, 12 * count, 12), strict=True)]
 
 
 def _times(now: int, count: int) -> list[bytes]:

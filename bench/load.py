@@ -3,7 +3,7 @@
 Closed loop: each connection sends its next request when the last is answered. Every event is accounted for by the
 answer that it got. It prints a Count as JSON once a second and at the end, `done` true in the last.
 
-A line on stdin, a number, says how many events have been seen stored: with `window` in the plan, no more than
+A line on stdin, a number, says how many accepted events are accounted for: with `window` in the plan, no more than
 so many are under way beyond it, so that the rate is the one that the whole path sustains.
 """
 
@@ -78,9 +78,9 @@ class Load:
         self._packed = self._pack() if plan.packed else None
         self._sent = self._turns = 0
 
-    def see(self, stored: int) -> None:
-        """Note that so many events are stored."""
-        self._seen = max(self._seen, stored)
+    def see(self, accounted: int) -> None:
+        """Note that so many accepted events are stored, duplicate or dead."""
+        self._seen = max(self._seen, accounted)
         self._may_send.set()
 
     async def run(self) -> Count:
@@ -130,7 +130,7 @@ class Load:
     async def _turn(self) -> float:
         """Wait until the next request may be sent; when it was due, so that a late one counts as late."""
         plan = self.plan
-        while plan.window and self._sent - self._seen >= plan.window:
+        while plan.window and self._sent - self.count.rejected - self._seen >= plan.window:
             self._may_send.clear()
             await self._may_send.wait()
         now = time.perf_counter()

@@ -2,19 +2,28 @@
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 import httpx
+import psutil
 
+from headrace.published import read_samples
 from headrace.runfile import read_run_file
-from tests.stack import RunningStack, free_port_base
+from tests.stack import HEADRACE, RunningStack, free_port_base
 
-_ENOUGH: Final = 1_800.0
+_LONG: Final = 1_800
+#: Events that `aggregated_events` counts, read from its parts: visitors need not be mapped to persons to count events.
+_QUERYABLE: Final = "SELECT sum(totalEvents) FROM headrace.daily_parts WHERE companyId = 'demo'"
+_ACCOUNTED: Final = (
+    "SELECT sum(stored), sum(duplicate), sum(dead) FROM headrace.blocks "
+    "WHERE topic = 'events.collected' AND logId != 'filled' FORMAT TabSeparated"
+)
 
 
 class BenchStack(RunningStack):
@@ -22,7 +31,7 @@ class BenchStack(RunningStack):
 
     def __init__(self, folder: Path, port_base: int, workers: int) -> None:
         super().__init__(folder, port_base, workers)
-        self._asked = httpx.Client(timeout=60)
+        self._client = httpx.Client(timeout=_LONG)
 
     @property
     def pids(self) -> Mapping[str, int]:
@@ -31,41 +40,70 @@ class BenchStack(RunningStack):
         assert noted is not None, "the stack does not run"
         return {"up": noted["supervisor"], **noted["pids"]}
 
+    def cpu_seconds(self) -> dict[str, float]:
+        """User and system time of each process; workers together."""
+        return self._of_each(lambda process: sum(process.cpu_times()[:2]))
+
+    def memory_mb(self) -> dict[str, float]:
+        """Resident memory of each process; workers together."""
+        return self._of_each(lambda process: process.memory_info().rss / 1e6)
+
+    def _of_each(self, read: Callable[[psutil.Process], float]) -> dict[str, float]:
+        figures: dict[str, float] = {}
+        for name, pid in self.pids.items():
+            program = name.split("-")[0]
+            figures[program] = figures.get(program, 0.0) + read(psutil.Process(pid))
+        return figures
+
     def queryable(self) -> int:
-        """Events that `aggregated_events` counts now: its parts, without mapping visitors to persons."""
-        return self.number("SELECT sum(totalEvents) FROM headrace.daily_parts")
+        """Events that the rollup counts now, without those that were filled in."""
+        return int(self.ask(_QUERYABLE))
 
-    def accounted(self) -> int:
-        """Events that the ledger has: stored, duplicate or dead."""
-        return self.number("SELECT sum(events) FROM headrace.blocks WHERE topic = 'events.collected'")
+    def accepted(self) -> int:
+        """Events that the collector's process has accepted."""
+        samples = read_samples("collector", f"http://127.0.0.1:{self.port_base}")
+        return int(sum(value for name, _, value in samples if name == "headrace_collector_accepted_total"))
 
-    def number(self, sql: str) -> int:
-        """The one number that a query answers."""
-        answer = self._asked.post(f"http://127.0.0.1:{self.port_base + 2}", content=sql)
+    def accounted(self) -> tuple[int, int, int]:
+        """Events that the ledger has as stored, duplicate and dead, without those that were filled in."""
+        stored, duplicate, dead = map(int, self.ask(_ACCOUNTED).split())
+        return stored, duplicate, dead
+
+    def ask(self, sql: str) -> str:
+        """What a query answers, as text."""
+        answer = self._client.post(
+            f"http://127.0.0.1:{self.port_base + 2}", content=sql, params={"database": "headrace"}
+        )
         assert answer.status_code == 200, answer.text
-        return int(answer.text)
+        return answer.text
+
+    def verify_exit(self, accepted: int | None = None) -> int:
+        """Exit code of `headrace verify`; `accepted` where events came by another way than the collector."""
+        options = [] if accepted is None else ["--accepted", str(accepted)]
+        command = [*HEADRACE, "verify", "--wait", "120", "--port-base", str(self.port_base), *options]
+        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=_LONG, check=False)
+        if done.returncode:
+            print(done.stdout, done.stderr, file=sys.stderr)
+        return done.returncode
 
 
 @contextmanager
-def bench_stack(workers: int = 1, **environment: str) -> Iterator[BenchStack]:
-    """A stack in a folder of its own; `environment` are HEADRACE_ settings without their prefix, in small letters."""
+def bench_stack(workers: int = 1, environment: Mapping[str, str] | None = None) -> Iterator[BenchStack]:
+    """A stack in a folder of its own, with further environment variables; BENCH_DIR says where folders are made."""
     folder = Path(tempfile.mkdtemp(prefix="headrace-bench-", dir=os.environ.get("BENCH_DIR")))
-    settings = {f"HEADRACE_{name.upper()}": value for name, value in environment.items()}
-    before = {name: os.environ.get(name) for name in settings}
-    os.environ |= settings
+    before = dict(os.environ)
+    os.environ.update(environment or {})
     stack = BenchStack(folder, free_port_base(), workers)
     try:
-        stack.start()
+        try:
+            stack.start()
+        except AssertionError:  # somebody took one of the ports meanwhile
+            stack.stop()
+            stack = BenchStack(folder, free_port_base(), workers)
+            stack.start()
         yield stack
     finally:
         stack.stop()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+        os.environ.clear()
+        os.environ.update(before)
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def until(deadline: float, seconds: float) -> Iterator[None]:
-    """Once every `seconds` until the deadline (time.monotonic)."""
-    while time.monotonic() < deadline:
-        yield
-        time.sleep(seconds)

@@ -30,7 +30,7 @@ def _stacks(text: str) -> Iterator[Stack]:
 
 def _module(path: str) -> str:
     """schemas.codec for …/schemas/codec.py, wherever it is installed."""
-    head, mark, tail = path.rpartition("site-packages/")
+    _, mark, tail = path.rpartition("site-packages/")
     if not mark:
         root = str(Path(__file__).parents[1]) + "/"
         tail = path.removeprefix(root) if path.startswith(root) else re.sub(r".*/lib/python3\.\d+/", "", path)

@@ -44,6 +44,7 @@ class Partitions:
     async def open(self, assigned: Mapping[TP, Assignment]) -> dict[TP, int]:
         """Begin anew with these partitions: read states back, return the positions."""
         await self.close(self._writers, finish=False)
+        log.info("partitions_assigned", partitions=len(assigned))
         writers = {tp: self._new_writer(assignment) for tp, assignment in assigned.items()}
         positions = await asyncio.gather(*(writer.open() for writer in writers.values()))
         self._writers = writers
