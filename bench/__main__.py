@@ -16,6 +16,7 @@ from bench.profiling import PROGRAMS, Profile, profile
 from bench.report import markdown_of, table_of
 from bench.results import ROOT, Result, load_average, machine_facts
 from bench.scenarios import SCENARIOS
+from bench.sizing import costs_of, markdown_of_sizing
 
 _RESULTS = ROOT / "bench/results"
 app = typer.Typer(add_completion=False, help="Measures the version that is checked out.")
@@ -68,6 +69,13 @@ def show_table(results: Annotated[Path, typer.Argument(help="A file that the ben
     """The Markdown table of docs/performance.md, from a file of results."""
     document: dict[str, Any] = msgspec.json.decode(results.read_bytes())
     print(markdown_of(document["results"], document["machine"]), end="")
+
+
+@app.command("sizing")
+def show_sizing(results: Annotated[Path, typer.Argument(help="A file that the bench wrote.")]) -> None:
+    """The tables of docs/guide/sizing.md, from the scenarios `plain` and `visitors` of a file of results."""
+    document: dict[str, Any] = msgspec.json.decode(results.read_bytes())
+    print(markdown_of_sizing(costs_of(document["results"])), end="")
 
 
 def _print_profile(found: Profile) -> None:

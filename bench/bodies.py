@@ -108,7 +108,7 @@ class Bodies:
         """The fourth event without what it needs."""
         head, mark, rest = template.partition(b'{"eventId"')
         parts = rest.split(b'{"eventId"')
-        old, new = (b'"type":', b'"kind":') if self._made % 2 == 0 else (b'"properties":{', b'"properties":{"term":7,')
+        old, new = (b'"type":', b'"kind":') if self._made % 2 == 0 else (b'"term":"coolant"', b'"term":7')
         parts[3] = parts[3].replace(old, new, 1)
         return head + mark + b'{"eventId"'.join(parts)
 
@@ -125,7 +125,12 @@ class Bodies:
         return text
 
 
-_SEARCH: Final = {"type": "track", "eventCategory": "search", "eventAction": "search", "properties": {}}
+_SEARCH: Final = {
+    "type": "track",
+    "eventCategory": "search",
+    "eventAction": "search",
+    "properties": {"term": "coolant", "results": 4},
+}
 
 
 def visitor_id(seed: int, number: int) -> bytes:

@@ -53,11 +53,11 @@ class Bench:
         """Run the plan with its progress shown; `meanwhile` is called about twice a second with the seconds passed."""
         return drive(stack, plan, self.shown(scenario, plan.seconds), meanwhile)
 
-    def capacity(self, stack: BenchStack, per_request: int = 20) -> tuple[float, Driven]:
+    def capacity(self, stack: BenchStack, per_request: int = 20) -> float:
         """Queryable events/s that the stack sustains now; it warms the stack up."""
         seconds = self.sized(30, 4)
         driven = self.drive("capacity", stack, new_plan(stack, seconds=seconds, per_request=per_request))
-        return driven.sustained_rate(self.warm_up), driven
+        return driven.sustained_rate(self.warm_up) or driven.drained_rate
 
 
 def new_plan(stack: BenchStack, **options: object) -> Plan:

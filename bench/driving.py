@@ -79,7 +79,11 @@ def drive(
     show: Callable[[Sample], None] = lambda _: None,
     meanwhile: Callable[[float], None] = lambda _: None,
 ) -> Driven:
-    """Run the plan, wait until all of it is queryable; raises TimeoutError when that takes a quarter of an hour."""
+    """Run the plan, wait until all of it is queryable.
+
+    `meanwhile` is called about twice a second with the seconds passed, and once when the load has ended. Raises
+    TimeoutError when the rest takes a quarter of an hour.
+    """
     before, already = stack.accounted(), stack.queryable()
     generator = _Generator(plan)
     cpu, began = stack.cpu_seconds(), time.perf_counter()
@@ -92,6 +96,7 @@ def drive(
         meanwhile(at)
         time.sleep(_LOOK_SECONDS)
     count = generator.finish()
+    meanwhile(count.seconds)
     memory = stack.memory_mb()
     while (queryable := stack.queryable() - already) < count.stored:
         if time.perf_counter() - began > count.seconds + _DRAIN_SECONDS:

@@ -24,6 +24,7 @@ from bench.bodies import Bodies, Made
 
 _ENOUGH: Final = 1 << 20
 _RETRY_SECONDS: Final = 0.2
+_AGAIN: Final = (b"429", b"500", b"502", b"503")
 
 
 class Plan(msgspec.Struct):
@@ -122,6 +123,8 @@ class Load:
                 status, answer = await _answer(reader)
                 if status == b"200":
                     break
+                if status not in _AGAIN:
+                    raise RuntimeError(f"The collector answered {status.decode()}: {answer[:500].decode()}")
                 self._retries[status.decode()] += 1
                 await asyncio.sleep(_RETRY_SECONDS)
             self._settle(made, answer, time.perf_counter() - due, len(request))

@@ -1,6 +1,7 @@
 """From the request to the rollup: what the whole stack sustains, and what an event costs each process."""
 
 from bench.context import Bench, new_plan, result
+from bench.disk import bytes_on_disk
 from bench.results import Figure, Result, at_least, at_most
 from bench.stack import bench_stack
 
@@ -32,7 +33,11 @@ def _run(bench: Bench, scenario: str, rate: float, cost: float | None, **options
             Figure("CPU, all processes", driven.total_us, "µs/event", at_most(cost) if cost else None),
             Figure("collector's memory", driven.memory_mb["collector"], "MB", at_most(200)),
         ]
-        return result(scenario, stack, driven, figures)
+        found = result(scenario, stack, driven, figures)
+        sizes = bytes_on_disk(stack)
+        found.figures.append(Figure("ClickHouse's disk", sum(sizes.values()) / driven.count.stored, "MB/million"))
+        found.details["bytesOnDisk"] = sizes
+        return found
 
 
 def run_bad(bench: Bench) -> list[Result]:

@@ -27,7 +27,7 @@ def run(bench: Bench) -> list[Result]:
     """Every event counts, not a sample; the request's own time is in the details."""
     scenario = "freshness at half load"
     with bench_stack() as stack:
-        rate, _ = bench.capacity(stack)
+        rate = bench.capacity(stack)
         since = stack.ask("SELECT now64(3, 'UTC')").strip()
         plan = new_plan(stack, seconds=bench.sized(60, 5), rate=rate / 2, seed=2)
         driven = bench.drive(scenario, stack, plan)

@@ -16,7 +16,7 @@ def run(bench: Bench) -> list[Result]:
     """The third fifth of the run against the last one."""
     seconds = bench.sized(1_200, 10)
     with bench_stack(environment=_COMPRESSED) as stack:
-        rate, _ = bench.capacity(stack)
+        rate = bench.capacity(stack)
         plan = new_plan(stack, seconds=seconds, rate=0.6 * rate, window=0, seed=2)
         driven = bench.drive("soak", stack, plan)
         middle = [sample for sample in driven.samples if 0.4 * seconds <= sample.at < 0.6 * seconds]
