@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install run test kafka check lint types chaos lock
+.PHONY: help install run test bench kafka check lint types chaos lock
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ check: lint types ## ruff and mypy
 
 test: check ## everything CI runs
 	$(BIN)/pytest
+
+bench: install ## measure this version; BENCH="--only plain" or another option of python -m bench
+	$(BIN)/python -m bench $(BENCH)
 
 kafka: install ## fetch Apache Kafka, which the tests use where Java and Maven are
 	$(BIN)/python -m tests.kafka.server

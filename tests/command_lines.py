@@ -12,10 +12,10 @@ from headrace.cli import app
 from headrace.settings_table import SECTIONS, all_settings
 
 
-def find_fault(line: str | Sequence[str]) -> str:
-    """What is wrong with the words of a command after `headrace`: an unknown command or option; "" for nothing."""
+def find_fault(line: str | Sequence[str], program: typer.Typer = app) -> str:
+    """What is wrong with the words of a command after `headrace`, or another program; "" for nothing."""
     words = shlex.split(line, comments=True) if isinstance(line, str) else list(line)
-    command: Any = typer.main.get_command(app)
+    command: Any = typer.main.get_command(program)
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         name = words.pop(0)
         if name not in command.commands:

@@ -69,4 +69,4 @@ def test_no_clock_and_no_chance_is_asked_in_the_core() -> None:
 
 def test_every_package_of_the_project_is_one_of_these() -> None:
     found = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert found - {"tests"} == set(ALLOWED)
+    assert found - {"tests", "bench"} == set(ALLOWED)

@@ -16,6 +16,7 @@ import httpx
 import pytest
 import yaml
 
+import bench.__main__
 from schemas.catalog import FIRST_CLASS, FIRST_CLASS_NAMES
 from schemas.context import CONTEXT_FIELDS
 from schemas.stages import EVENT_COLUMNS
@@ -42,9 +43,11 @@ DOCUMENTS = [
             "operating-embedded",
             "running-in-production",
             "under-faults",
+            "sizing",
         )
     ),
     ROOT / "docs/reliability.md",
+    ROOT / "docs/performance.md",
     *sorted((ROOT / "docs/decisions").glob("*.md")),
 ]
 #: Run by a test; the others are read.
@@ -167,6 +170,8 @@ def fault_of_command(line: str) -> str:
     if program == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         return ", ".join(word for word in words if word not in targets and not re.match(r"[A-Z]+=", word))
+    if [program, *words[:2]] == ["python", "-m", "bench"]:
+        return find_fault(words[2:], bench.__main__.app)
     return "" if program in {"docker", "curl"} else f"what is {program}?"
 
 
