@@ -4,8 +4,8 @@ The stack and the load are those of the end-to-end scenario; the program's own s
 """
 
 import os
+import shutil
 import tempfile
-import threading
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -23,16 +23,21 @@ PROGRAMS: Final = tuple(STAGES)
 
 @dataclass(slots=True)
 class Profile:
-    """Stacks with how often each was seen while `events` events passed and the process used `cpu_us` for each."""
+    """Stacks with the CPU (ns) that each was seen using, while `events` passed and the process used `cpu_us` an event.
+
+    `faults` is what the run did not account for, `verify` the exit code of `headrace verify`.
+    """
 
     program: str
     stacks: Counter[Stack]
     cpu_us: float
     events: int
+    faults: list[str]
+    verify: int
 
     @property
-    def us_per_sample(self) -> float:
-        """What one sample stands for, an event."""
+    def scale(self) -> float:
+        """From what was seen of a stack to its µs an event: the process used somewhat more than was seen."""
         return self.cpu_us / max(sum(self.stacks.values()), 1)
 
     def stages(self) -> list[tuple[str, float]]:
@@ -40,7 +45,7 @@ class Profile:
         seen: Counter[str] = Counter()
         for stack, count in self.stacks.items():
             seen[stage_of(self.program, stack)] += count
-        return [(name, count * self.us_per_sample) for name, count in seen.most_common()]
+        return [(name, count * self.scale) for name, count in seen.most_common()]
 
     def functions(self, own: bool) -> list[tuple[str, float]]:
         """µs an event by function: of its own, or with what it calls."""
@@ -48,7 +53,7 @@ class Profile:
         for stack, count in self.stacks.items():
             for name in (stack[-1],) if own else set(stack):
                 seen[name] += count
-        return [(name, count * self.us_per_sample) for name, count in seen.most_common()]
+        return [(name, count * self.scale) for name, count in seen.most_common()]
 
     def folded(self) -> str:
         """For a flame graph program."""
@@ -61,43 +66,45 @@ def profile(bench: Bench, program: str, per_request: int, seconds: float) -> Pro
     path = os.pathsep.join(filter(None, (str(INJECTED), str(INJECTED.parents[1]), os.environ.get("PYTHONPATH"))))
     with bench_stack(environment={"PYTHONPATH": path, "BENCH_PROFILE": f"{program}={folder}"}) as stack:
         sampling = _Sampling(stack, program, Path(folder), bench.warm_up, seconds)
-        sampling.start()
         plan = new_plan(stack, seconds=bench.warm_up + seconds + 2, per_request=per_request)
-        bench.drive(f"profile of the {program}", stack, plan)
-        sampling.join()
-        return sampling.profile()
+        driven = bench.drive(f"profile of the {program}", stack, plan, sampling.look)
+        cpu_us = sampling.cpu_seconds / max(sampling.events, 1) * 1e6
+        found = Profile(program, sampling.stacks(), cpu_us, sampling.events, driven.faults(), stack.verify_exit())
+    shutil.rmtree(folder)
+    return found
 
 
-class _Sampling(threading.Thread):
-    """Switches the sampler on and off beside the load, and counts what passed meanwhile."""
+class _Sampling:
+    """Switches the sampler on and off while the load runs, and counts what passed meanwhile."""
 
-    def __init__(self, stack: BenchStack, program: str, folder: Path, after: float, seconds: float) -> None:
-        super().__init__(daemon=True)
+    def __init__(self, stack: BenchStack, program: str, folder: Path, start: float, seconds: float) -> None:
         self._stack, self._program = stack, program
-        self._base = folder / str(stack.pids[program])
-        self._after, self._seconds = after, seconds
-        self._cpu, self._events = 0.0, 0
+        base = folder / str(stack.pids[program])
+        self._on, self._out = base.with_suffix(".on"), base.with_suffix(".stacks")
+        self._start, self._end = start, start + seconds
+        self.cpu_seconds, self.events = 0.0, 0
 
-    def run(self) -> None:
-        """Once."""
-        time.sleep(self._after)
-        on = self._base.with_suffix(".on")
-        on.touch()
-        cpu, events = self._stack.cpu_seconds()[self._program], self._passed()
-        time.sleep(self._seconds)
-        self._cpu = self._stack.cpu_seconds()[self._program] - cpu
-        self._events = self._passed() - events
-        on.unlink()
+    def look(self, at: float) -> None:
+        """`at` seconds have passed since the load began."""
+        if not self._on.exists() and not self.events and at >= self._start:
+            self._on.touch()
+            self.cpu_seconds, self.events = -self._used(), -self._passed()
+        elif self._on.exists() and at >= self._end:
+            self._on.unlink()
+            self.cpu_seconds += self._used()
+            self.events += self._passed()
+
+    def stacks(self) -> Counter[Stack]:
+        """What was sampled; raises RuntimeError where the sampler wrote nothing."""
+        for _ in range(100):
+            if self._out.exists():
+                return read_stacks(self._out)
+            time.sleep(0.1)
+        raise RuntimeError(f"The sampler in the {self._program} wrote nothing; did the process start again meanwhile?")
+
+    def _used(self) -> float:
+        return self._stack.cpu_seconds()[self._program]
 
     def _passed(self) -> int:
         """Events that the program has dealt with."""
         return self._stack.accepted() if self._program == "collector" else sum(self._stack.accounted())
-
-    def profile(self) -> Profile:
-        """What was sampled; raises RuntimeError where the sampler wrote nothing."""
-        done = self._base.with_suffix(".done")
-        for _ in range(100):
-            if done.exists():
-                return Profile(self._program, read_stacks(done), self._cpu / max(self._events, 1) * 1e6, self._events)
-            time.sleep(0.1)
-        raise RuntimeError(f"The sampler in the {self._program} wrote nothing; did the process start again meanwhile?")

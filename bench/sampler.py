@@ -1,40 +1,78 @@
 """A sampling profiler inside the process, of nothing but the standard library.
 
-The kernel's profiling timer goes off each time the process has used so much CPU, in the thread that used it, and
-`faulthandler` writes that thread's stack from within the signal handler: also in native code, and without the
-interpreter's lock, so that no place is favoured. It samples while the file BASE.on exists, into BASE.traces.
+A thread looks some hundred times a second at the stack of every other thread, and charges it with the CPU that its
+thread has used since the last look, native code included. What a thread used before it began to wait is charged to the
+wait, because that is where it is found: `bench.traces` gives it to what the thread was seen doing at other times.
+
+It samples while the file BASE.on exists, then writes BASE.stacks: `thread;frame;…;frame nanoseconds` a line, outermost
+frame first, a frame as `function (module)`.
 """
 
-import faulthandler
-import signal
+import sys
 import threading
 import time
+from collections import Counter
 from pathlib import Path
+from types import CodeType, FrameType
 from typing import Final
 
-#: Seconds of CPU between two samples; the kernel rounds up to its tick.
-INTERVAL: Final = 0.004
+INTERVAL: Final = 0.003
+#: How long the sampler lets another thread keep the interpreter's lock: longer, and short tasks are never seen.
+_SWITCH_SECONDS: Final = 0.0001
+_NOTHING: Final = 10_000  # ns; a thread that used less did not run
+
+Stack = tuple[str, ...]
 
 
 class Sampler(threading.Thread):
-    """Switches the timer on and off for as long as the process lives."""
+    """Samples the process that it runs in, for as long as that lives."""
 
     def __init__(self, base: str) -> None:
         super().__init__(name="sampler", daemon=True)
-        self._on, self._out = Path(f"{base}.on"), Path(f"{base}.traces")
+        self._on, self._out = Path(f"{base}.on"), Path(f"{base}.stacks")
+        self._used: Counter[Stack] = Counter()
+        self._clocks: dict[int, int] = {}
+        self._names: dict[CodeType, str] = {}
 
     def run(self) -> None:
-        """Sample whenever the file exists."""
+        """Wait for the file, sample, write, again and again."""
         while True:
-            self._await(True)
-            with self._out.open("w") as out:
-                faulthandler.register(signal.SIGPROF, file=out, all_threads=False)
-                signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
-                self._await(False)
-                signal.setitimer(signal.ITIMER_PROF, 0)
-                time.sleep(0.1)  # a signal that is on its way would end the process
-            self._out.rename(self._out.with_suffix(".done"))
+            while not self._on.exists():
+                time.sleep(0.05)
+            usual = sys.getswitchinterval()
+            sys.setswitchinterval(_SWITCH_SECONDS)
+            self._look()
+            self._used.clear()
+            while self._on.exists():
+                time.sleep(INTERVAL)
+                self._look()
+            sys.setswitchinterval(usual)
+            draft = self._out.with_suffix(".draft")
+            draft.write_text("".join(f"{';'.join(stack)} {used}\n" for stack, used in self._used.items()))
+            draft.rename(self._out)
 
-    def _await(self, exists: bool) -> None:
-        while self._on.exists() is not exists:
-            time.sleep(0.05)
+    def _look(self) -> None:
+        names = {thread.ident: thread.name for thread in threading.enumerate()}
+        for ident, frame in sys._current_frames().items():
+            if ident == self.ident:
+                continue
+            try:
+                used = time.clock_gettime_ns(time.pthread_getcpuclockid(ident))
+            except OSError:  # it ended meanwhile
+                continue
+            spent = used - self._clocks.get(ident, used)
+            self._clocks[ident] = used
+            if spent > _NOTHING:
+                self._used[(names.get(ident, str(ident)), *self._frames(frame))] += spent
+
+    def _frames(self, frame: FrameType | None) -> Stack:
+        frames = []
+        while frame is not None:
+            code = frame.f_code
+            name = self._names.get(code)
+            if name is None:
+                name = f"{code.co_qualname} ({frame.f_globals.get('__name__', '?')})".replace(";", ",")
+                self._names[code] = name
+            frames.append(name)
+            frame = frame.f_back
+        return tuple(reversed(frames))

@@ -1,42 +1,43 @@
-"""Reads what the sampler wrote: stacks with how often each was seen, and their flame graph form."""
+"""Reads what the sampler wrote: the CPU of each stack."""
 
-import re
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Final
 
 Stack = tuple[str, ...]
-_FRAME: Final = re.compile(r'  File "(.+)", line \d+ in (.+)')
-_ROOTS: Final = ("site-packages/", "lib/python3.", "/")
+#: Where a thread stands while it has nothing to do.
+_WAITS: Final = (
+    "EpollSelector.select (selectors)",
+    "Runner.run (asyncio.runners)",
+    "_worker (concurrent.futures.thread)",
+    "SocketIO.readinto (socket)",
+    "Condition.wait (threading)",
+    "Event.wait (threading)",
+)
 
 
 def read_stacks(path: Path) -> Counter[Stack]:
-    """Stacks, outermost frame first, a frame as `function (module)`."""
-    return Counter(_stacks(path.read_text(errors="replace")))
+    """Nanoseconds by stack, outermost frame first, without the thread's name."""
+    used: dict[str, Counter[Stack]] = defaultdict(Counter)
+    for line in path.read_text().splitlines():
+        stack, _, spent = line.rpartition(" ")
+        thread, *frames = stack.split(";")
+        used[thread][tuple(frames)] += int(spent)
+    stacks: Counter[Stack] = Counter()
+    for of_thread in used.values():
+        stacks.update(spread_waits(of_thread))
+    return stacks
 
 
-def _stacks(text: str) -> Iterator[Stack]:
-    frames: list[str] = []
-    for line in text.splitlines():
-        if found := _FRAME.match(line):
-            frames.append(f"{found[2]} ({_module(found[1])})")
-        elif frames:
-            yield tuple(reversed(frames))
-            frames = []
-    if frames:
-        yield tuple(reversed(frames))
-
-
-def _module(path: str) -> str:
-    """schemas.codec for …/schemas/codec.py, wherever it is installed."""
-    _, mark, tail = path.rpartition("site-packages/")
-    if not mark:
-        root = str(Path(__file__).parents[1]) + "/"
-        tail = path.removeprefix(root) if path.startswith(root) else re.sub(r".*/lib/python3\.\d+/", "", path)
-    return tail.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+def spread_waits(used: Counter[Stack]) -> Counter[Stack]:
+    """What one thread used before its waits, spread over what it was seen doing in the proportion of that."""
+    busy = Counter({stack: spent for stack, spent in used.items() if stack[-1] not in _WAITS})
+    if not busy:
+        return used
+    share = used.total() / busy.total()
+    return Counter({stack: round(spent * share) for stack, spent in busy.items()})
 
 
 def folded(stacks: Counter[Stack]) -> str:
-    """`frame;frame;… count` lines, the form that flame graph programs read."""
-    return "".join(f"{';'.join(stack)} {seen}\n" for stack, seen in sorted(stacks.items()))
+    """`frame;frame;… number` lines, the form that flame graph programs read; the number is in µs."""
+    return "".join(f"{';'.join(stack)} {spent // 1000}\n" for stack, spent in sorted(stacks.items()))

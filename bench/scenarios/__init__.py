@@ -5,7 +5,7 @@ from typing import Final
 
 from bench.context import Bench
 from bench.results import Result
-from bench.scenarios import alone, end_to_end, freshness, growth, importing, recovery, soak
+from bench.scenarios import alone, end_to_end, freshness, growth, importing, profiles, recovery, soak
 
 SCENARIOS: Final[Mapping[str, Callable[[Bench], list[Result]]]] = {
     "plain": end_to_end.run_plain,
@@ -19,5 +19,6 @@ SCENARIOS: Final[Mapping[str, Callable[[Bench], list[Result]]]] = {
     "workers": growth.run_workers,
     "visitors": growth.run_visitors,
     "rows": growth.run_rows,
+    "profile": profiles.run,
     "soak": soak.run,
 }
