@@ -1,4 +1,4 @@
-"""`python -m bench`: every scenario, or some, as one table and one JSON file; `profile` and `sizing` beside it."""
+"""`python -m bench`: every scenario, or some, as one table and one JSON file; `profile` and `publish` beside it."""
 
 import signal
 import sys
@@ -13,10 +13,10 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from bench.context import Bench
 from bench.profiling import PROGRAMS, Profile, profile
-from bench.report import markdown_of, table_of
+from bench.publishing import REFERENCE, merge_results, pages_of, read_results
+from bench.report import table_of
 from bench.results import ROOT, Result, load_average, machine_facts
 from bench.scenarios import SCENARIOS
-from bench.sizing import costs_of, markdown_of_sizing
 
 _RESULTS = ROOT / "bench/results"
 app = typer.Typer(add_completion=False, help="Measures the version that is checked out.")
@@ -64,18 +64,16 @@ def show_profile(
     _print_profile(found)
 
 
-@app.command("table")
-def show_table(results: Annotated[Path, typer.Argument(help="A file that the bench wrote.")]) -> None:
-    """The Markdown table of docs/performance.md, from a file of results."""
-    document: dict[str, Any] = msgspec.json.decode(results.read_bytes())
-    print(markdown_of(document["results"], document["machine"]), end="")
-
-
-@app.command("sizing")
-def show_sizing(results: Annotated[Path, typer.Argument(help="A file that the bench wrote.")]) -> None:
-    """The tables of docs/guide/sizing.md, from the scenarios `plain` and `visitors` of a file of results."""
-    document: dict[str, Any] = msgspec.json.decode(results.read_bytes())
-    print(markdown_of_sizing(costs_of(document["results"])), end="")
+@app.command("publish")
+def publish(
+    results: Annotated[list[Path], typer.Argument(help="Files that the bench wrote; a later one's figures win.")],
+) -> None:
+    """Make these results the reference, and put their figures into docs/performance.md and docs/guide/sizing.md."""
+    document = merge_results([read_results(file) for file in results])
+    REFERENCE.parent.mkdir(exist_ok=True)
+    REFERENCE.write_bytes(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
+    for path, text in pages_of(document).items():
+        path.write_text(text)
 
 
 def _print_profile(found: Profile) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.bodies import Bodies
+from bench.publishing import REFERENCE, pages_of, read_results
 from bench.results import ROOT
 from bench.scenarios import SCENARIOS
 from bench.sizing import Costs, needs_of
@@ -50,10 +51,10 @@ def test_a_body_is_what_a_client_sends_and_is_made_for_what_becomes_of_it() -> N
         made = bodies.make(time.time_ns() // 1_000_000)
         batch = json.loads(made.body)["batch"]
         assert made.events == len(batch) == 20
-        assert made.duplicate == sum(event["eventId"] in ids for event in batch[:1]) or not ids
         assert made.rejected == sum("type" not in event for event in batch)
         assert made.dead == sum(event["properties"].get("term") == 7 for event in batch)
         ids += [event["eventId"] for event in batch]
+    assert len(ids) - len(set(ids)) == 50, "one second copy a body"
 
 
 def test_a_stack_is_of_the_stage_of_its_innermost_frame_that_has_one() -> None:
@@ -66,6 +67,11 @@ def test_what_a_thread_used_before_it_waited_goes_to_what_it_was_seen_doing(tmp_
     file = tmp_path / "stacks"
     file.write_text("loop;run (m);a (m) 30\nloop;run (m);b (m) 10\nloop;EpollSelector.select (selectors) 40\n")
     assert read_stacks(file) == {("run (m)", "a (m)"): 60, ("run (m)", "b (m)"): 20}
+
+
+def test_the_documents_show_the_figures_of_the_reference() -> None:
+    for path, text in pages_of(read_results(REFERENCE)).items():
+        assert path.read_text() == text, f"{path.name} is not what `python -m bench publish` makes of the reference"
 
 
 def test_sizing_grows_with_the_load_and_never_asks_for_less_than_one_of_each() -> None:
