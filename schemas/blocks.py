@@ -118,9 +118,9 @@ class StateStore(Protocol):
 
     `position` is the offset after the last block in the ledger (0: none) and the highest sequence of each journal that
     the partition has stored. `recent` yields the ids received, and the sessions that ended, at or after `since`.
-    `lookup` answers for what is older than that: which of these (companyId, eventId) are stored, and every session of
-    these visitors (record key -> earliest and latest time of interest). Rows of unfinished blocks of the partition are
-    left out. All raise StoreUnavailable.
+    `lookup` answers for what is older than that: which of these (companyId, eventId) are stored, which of the
+    `rejected` have a dead letter of streams already, and every session of these visitors (record key -> earliest and
+    latest time of interest). Rows of unfinished blocks of the partition are left out. All raise StoreUnavailable.
     """
 
     def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]: ...
@@ -133,6 +133,7 @@ class StateStore(Protocol):
         position: int,
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
     ) -> "Found": ...
 
 
@@ -151,3 +152,4 @@ class Found:
 
     ids: frozenset[tuple[str, str]] = frozenset()
     sessions: Sequence[SessionSpan] = ()
+    dead: frozenset[tuple[str, str]] = frozenset()

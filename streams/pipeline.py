@@ -102,6 +102,8 @@ class Pipeline:
                 wanted.spans[key] = (min(first, at), max(last, at))
         for key, (first, last) in wanted.spans.items():
             wanted.spans[key] = (first - self.gap, last + self.gap)
+        wanted.rejected.update(_key(rejection) for rejection in prepared.rejections if rejection.event_id)
+        wanted.ids |= wanted.rejected
         return wanted
 
     def settle(self, prepared: "Prepared", state: PartitionState, found: Found, now: int) -> "Settled":
@@ -116,9 +118,10 @@ class Pipeline:
             elif not _is_duplicate(enriched.event, state):
                 identified = _identify(_sessionize(enriched, state, rows))
                 rows.events.append(event_row(identified, state.partition))
-        rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in prepared.rejections)
+        dead = _drop_second_copies(prepared.rejections, state, found)
+        rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in dead)
         state.journals.update(prepared.journals)
-        return Settled(rows, prepared.accounts(len(rows.events) + adopted))
+        return Settled(rows, prepared.accounts(len(rows.events) + adopted, len(dead)))
 
 
 @dataclass(slots=True)
@@ -149,14 +152,14 @@ class Prepared:
         self.first_received_at = min(self.first_received_at or at, at)
         self.last_received_at = max(self.last_received_at, at)
 
-    def accounts(self, stored: int) -> Accounts:
-        """The block's figures once `stored` of its events are rows."""
+    def accounts(self, stored: int, dead: int = 0) -> Accounts:
+        """The block's figures once `stored` of its events are rows, and `dead` of them letters."""
         return Accounts(
             records=self.records,
             redelivered=self.redelivered,
             stored=stored,
-            duplicate=len(self.events) - stored,
-            dead=len(self.rejections),
+            duplicate=len(self.events) + len(self.rejections) - stored - dead,
+            dead=dead,
             journals=self.journals,
             first_received_at=self.first_received_at,
             last_received_at=self.last_received_at,
@@ -165,10 +168,14 @@ class Prepared:
 
 @dataclass(slots=True)
 class Wanted:
-    """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time."""
+    """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time.
+
+    `rejected` are those of the ids that may have a dead letter.
+    """
 
     ids: set[tuple[str, str]] = field(default_factory=set)
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    rejected: set[tuple[str, str]] = field(default_factory=set)
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.spans)
@@ -236,6 +243,26 @@ def _is_duplicate(event: ValidatedEvent, state: PartitionState) -> bool:
         return True
     state.ids.add(key, event.record["receivedAt"])
     return False
+
+
+def _drop_second_copies(rejections: Sequence[Rejection], state: PartitionState, found: Found) -> list[Rejection]:
+    """The rejections without those whose event is stored, or is dead already; comes after the block's events.
+
+    An event that can be stored never asks for the letters: a letter may be sent again with a fix.
+    """
+    dead = set(found.dead)
+    first: list[Rejection] = []
+    for rejection in rejections:
+        key = _key(rejection)
+        if rejection.event_id and (key in dead or key in state.found or state.ids.seen(event_key(*key))):
+            continue
+        dead.add(key)
+        first.append(rejection)
+    return first
+
+
+def _key(rejection: Rejection) -> tuple[str, str]:
+    return rejection.company_id, rejection.event_id
 
 
 def _sessionize(enriched: EnrichedEvent, state: PartitionState, rows: BlockRows) -> SessionizedEvent:

@@ -234,9 +234,8 @@ class PartitionWriter:
         found = Found()
         if wanted:
             metrics.WORKER_LOOKUPS.inc(len(wanted.ids) + len(wanted.spans))
-            found = await self._repeated(
-                lambda: parts.states.lookup(self.partition, state.position, wanted.ids, wanted.spans)
-            )
+            asked = wanted.ids, wanted.spans, wanted.rejected
+            found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, *asked))
         return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
 
     async def _store(self, block: Block, settled: Settled) -> None:

@@ -22,6 +22,7 @@ from streams.pipeline import Pipeline
 from warehouse.aliases import ClickHouseAliases
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse
+from warehouse.states import ClickHouseStateStore
 
 MINUTE: Final = 60_000
 GAP: Final = 30 * MINUTE
@@ -68,6 +69,7 @@ class Filler:
 
     def __init__(self, client: ClickHouse, log_id: str = "log", number: int = 0) -> None:
         self._store = ClickHouseBlockStore(client)
+        self._states = ClickHouseStateStore(client, 0)
         self._aliases = ClickHouseAliases(client, _merge)
         partition = Partition(log_id, COLLECTED, number)
         self.state = PartitionState(partition, 0, {}, RecentIds(0, 10_000_000), Sessions(GAP, 0))
@@ -87,7 +89,9 @@ class Filler:
         block = Block(self.state.partition, start, start + len(logged))
         self._store.claim(block, "filler")
         prepared = PIPELINE.prepare(logged, self.state.journals, RULES)
-        settled = PIPELINE.settle(prepared, self.state, Found(), NOW)
+        wanted = PIPELINE.wanted(prepared, self.state)
+        found = self._states.lookup(block.partition, start, (), {}, wanted.rejected) if wanted.rejected else Found()
+        settled = PIPELINE.settle(prepared, self.state, found, NOW)
         self._store.write(block, settled.rows)
         if finish:
             self._store.finish(block, settled.accounts, "filler")

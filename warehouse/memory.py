@@ -28,6 +28,7 @@ from warehouse.states import merge_overridden
 
 Row = tuple[Any, ...]
 _COLUMN = {name: index for index, name in enumerate(EVENT_COLUMNS)}
+_NO_END = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,9 @@ class MemoryWarehouse:
         position: int,
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
     ) -> Found:
-        """Stored ids among these, and the visitors' sessions that touch their spans."""
+        """Stored ids and letters among these, and the visitors' sessions that touch their spans."""
         rows = self._finished(partition, position)
         stored = {(self._value(row, "companyId"), self._value(row, "eventId")) for row in rows}
         touching = [
@@ -159,7 +161,12 @@ class MemoryWarehouse:
             for span in self._spans()
             if span.visitor in spans and span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]
         ]
-        return Found(frozenset(stored & set(ids)), touching)
+        dead = {
+            (letter["companyId"], letter["eventId"])
+            for letter in self.dead_letters.values()
+            if letter["source"] == "streams" and not _is_of(letter, Block(partition, position, _NO_END))
+        }
+        return Found(frozenset(stored & set(ids)), touching, frozenset(dead & set(rejected)))
 
     def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]:
         """Events of other logs' blocks of the partition that are not in the ledger, their views filled."""
@@ -172,6 +179,8 @@ class MemoryWarehouse:
                 block = Block(other, start, claim.end)
                 rows = self.rows_of(block)
                 self.write(block, BlockRows(events=rows))
+                letters = self.dead_letters
+                self.dead_letters = {key: letter for key, letter in letters.items() if not _is_of(letter, block)}
                 self.finish(block, Accounts(), "adopted")
                 adopted |= {
                     (self._value(row, "companyId"), self._value(row, "eventId"))
@@ -222,3 +231,9 @@ class MemoryWarehouse:
             resolved = self.overrides.get((company, visitor, session_id), (0, session_id))[1]
             found[record_key(company, visitor)].append((self._value(row, "timestamp"), resolved))
         return found
+
+
+def _is_of(letter: DeadLetter, block: Block) -> bool:
+    """Whether streams wrote the letter for an offset of the block."""
+    where = Partition(letter["logId"], letter["topic"], letter["partition"])
+    return letter["source"] == "streams" and where == block.partition and block.start <= letter["offset"] < block.end

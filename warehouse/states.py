@@ -34,6 +34,15 @@ SELECT companyId, eventId, toUnixTimestamp64Milli(receivedAt) AS at FROM event_i
 WHERE receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}
 ORDER BY receivedAt DESC LIMIT {{limit:UInt64}}
 """
+# Parameters of the driver's own form: they name many ids.
+_STORED_IDS: Final = (
+    "SELECT companyId, eventId FROM event_ids WHERE (companyId, eventId) IN %(ids)s AND NOT "
+    "(logId = %(log)s AND logPartition = %(number)s AND logOffset >= %(position)s)"
+)
+_DEAD_IDS: Final = (
+    "SELECT companyId, eventId FROM dead_letters WHERE (companyId, eventId) IN %(ids)s AND source = 'streams' AND NOT "
+    "(logId = %(log)s AND topic = %(topic)s AND partition = %(number)s AND offset >= %(position)s)"
+)
 _RECENT_SESSIONS = f"""
 SELECT s.companyId, s.visitorId, s.sessionId, {_SPANS} FROM session_parts AS s
 WHERE s.month >= toYYYYMM(fromUnixTimestamp64Milli({{since:Int64}}, 'UTC'))
@@ -77,21 +86,16 @@ class ClickHouseStateStore:
         position: int,
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
     ) -> Found:
-        """Which ids are stored, and the visitors' sessions that touch their spans."""
-        return Found(self._stored_ids(partition, position, ids), self._sessions(spans))
+        """Which ids are stored, which rejected events have a letter, the visitors' sessions that touch their spans."""
+        where = {**_where(partition), "position": position}
+        return Found(self._ids(_STORED_IDS, where, ids), self._sessions(spans), self._ids(_DEAD_IDS, where, rejected))
 
-    def _stored_ids(
-        self, partition: Partition, position: int, ids: Collection[tuple[str, str]]
-    ) -> frozenset[tuple[str, str]]:
+    def _ids(self, sql: str, where: Mapping[str, Any], ids: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         if not ids:
             return frozenset()
-        sql = (
-            "SELECT companyId, eventId FROM event_ids WHERE (companyId, eventId) IN %(ids)s AND NOT "
-            "(logId = %(log)s AND logPartition = %(number)s AND logOffset >= %(position)s)"
-        )
-        found = self._rows(sql, {**_where(partition), "position": position, "ids": tuple(ids)})
-        return frozenset((company_id, event_id) for company_id, event_id in found)
+        return frozenset((company, event) for company, event in self._rows(sql, {**where, "ids": tuple(ids)}))
 
     def _sessions(self, spans: Mapping[str, tuple[int, int]]) -> list[SessionSpan]:
         if not spans:

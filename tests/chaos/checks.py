@@ -28,10 +28,10 @@ class Outcome:
         return {event for event in record.accepted if not self.events[event] and not self.letters[event]}
 
     def doubled(self, record: Record) -> set[str]:
-        """Stored twice, stored and dead, or dead more often than it was posted."""
+        """Stored twice, stored and dead, or dead twice."""
         both = {event for event in record.accepted if self.events[event] and self.letters[event]}
         twice = {event for event, count in self.events.items() if count > 1}
-        return both | twice | {event for event in record.accepted if self.letters[event] > record.posts[event]}
+        return both | twice | {event for event in record.accepted if self.letters[event] > 1}
 
 
 def missing(ground: Ground, record: Record) -> int:

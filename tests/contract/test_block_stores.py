@@ -4,17 +4,18 @@ import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.blocks import Accounts, Block, BlockRows, BlockStore, OrphanStore, Partition, StateStore, StoreUnavailable
+from schemas.records import DeadLetter
 from schemas.settings import ClickHouseSettings
 from schemas.stages import EVENT_COLUMNS
 from tests.contract.clickhouse_fixture import clickhouse_url
-from warehouse.blocks import ClickHouseBlockStore, by_month
+from warehouse.blocks import DEAD_LETTER_COLUMNS, ClickHouseBlockStore, by_month
 from warehouse.client import ClickHouse
 from warehouse.extents import ClickHouseExtents
 from warehouse.memory import MemoryView, MemoryWarehouse
@@ -262,6 +263,47 @@ def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wareho
     assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
     recent = warehouse.states.recent(PARTITION, 1, 1, SEPTEMBER)
     assert [event_id for _, event_id, _ in recent.ids] == ["finished"]
+
+
+def letter(event_id: str, offset: int, log_id: str = "log", **fields: object) -> DeadLetter:
+    found: dict[str, object] = dict.fromkeys(DEAD_LETTER_COLUMNS, "")
+    found |= {"key": f"{log_id}/{offset}", "companyId": "acme", "source": "streams", "eventId": event_id}
+    found |= {"logId": log_id, "topic": PARTITION.topic, "partition": 0, "offset": offset, "position": 0}
+    found |= {"receivedAt": SEPTEMBER, "failedAt": SEPTEMBER, "payload": b"{}", "truncated": False}
+    return cast(DeadLetter, {**found, **fields})
+
+
+def test_letters_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Warehouse) -> None:
+    letters = [
+        letter("finished", 0),
+        letter("renewed", 7, "renewed"),
+        letter("a collector's", 0, key="c", source="collector"),
+    ]
+    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(dead_letters=letters))
+    warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(dead_letters=[letter("unfinished", 1)]))
+    asked = [("acme", name) for name in ("finished", "renewed", "unfinished", "a collector's", "never sent")]
+    found = warehouse.states.lookup(PARTITION, 1, (), {}, asked)
+    assert found.dead == {("acme", "finished"), ("acme", "renewed")}
+    assert found.ids == frozenset()
+
+
+def test_letters_of_a_lost_logs_unfinished_block_are_forgotten_for_their_records_come_again(
+    warehouse: Warehouse,
+) -> None:
+    warehouse.blocks.claim(Block(PARTITION, 0, 5), "w")
+    warehouse.blocks.write(Block(PARTITION, 0, 5), BlockRows(dead_letters=[letter("e1", 1), letter("e2", 5)]))
+    renewed = dataclasses.replace(PARTITION, log_id="renewed")
+    warehouse.orphans.adopt(renewed, {})
+    assert warehouse.states.lookup(renewed, 0, (), {}, [("acme", "e1"), ("acme", "e2")]).dead == {("acme", "e2")}
+
+
+def test_a_letter_is_found_by_its_event_in_the_order_of_events(clickhouse: InClickHouse) -> None:
+    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(dead_letters=[letter(f"e{n}", n) for n in range(99)]))
+    plan = clickhouse.client.rows(
+        "EXPLAIN SELECT companyId, eventId FROM dead_letters WHERE (companyId, eventId) IN (('acme', 'e7')) "
+        "AND source = 'streams' SETTINGS force_optimize_projection = 1"
+    )
+    assert any("by_event" in line for (line,) in plan)
 
 
 def test_sessions_come_back_with_the_ids_that_were_overridden_into_them(warehouse: Warehouse) -> None:

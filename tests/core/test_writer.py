@@ -1,6 +1,7 @@
 """A partition's writer over the warehouse in memory: crashes at every step, redelivery, late events."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -334,6 +335,58 @@ async def test_an_event_without_a_tenant_is_a_dead_letter_that_can_be_sent_again
     assert letter["reason"] == "unknown_tenant"
     assert b'"eventId":"e0"' in letter["payload"]
     assert [accounts.dead for _, accounts in warehouse.ledger] == [1]
+
+
+BAD = {"eventCategory": "search", "eventAction": "search", "properties": '{"term":"oil","results":"many"}'}
+FIXED = {**BAD, "properties": '{"term":"oil","results":3}'}
+
+
+@pytest.mark.parametrize("step", ["", *STEPS])
+@pytest.mark.parametrize("sizes", [[4], [1, 1, 1, 1], [2, 2]])
+async def test_a_bad_event_that_comes_again_is_a_duplicate_and_has_one_letter(step: str, sizes: list[int]) -> None:
+    warehouse, letters = FragileWarehouse(), Letters()
+    parts = new_parts(warehouse, letters, ids_ms=0)
+    bad = [collected_event("bad", NOW, **BAD), collected_event("worse", NOW, **BAD)]
+    log = [log_record(offset, "a", bad) for offset in range(3)]
+    log.append(log_record(3, "a", [collected_event("good", NOW)]))
+    for upto in (1, 2, 3):
+        warehouse.fuse = step
+        with contextlib.suppress(Killed):
+            await deliver(parts, log[:upto], sizes)
+    warehouse.fuse = ""
+    await deliver(parts, log, sizes)
+    assert sorted(letter["eventId"] for letter in warehouse.dead_letters.values()) == ["bad", "worse"]
+    assert [sum(getattr(accounts, name) for _, accounts in warehouse.ledger) for name in ("dead", "duplicate")] == [
+        2,
+        4,
+    ]
+    assert_exact(warehouse, {"good"})
+
+
+@pytest.mark.parametrize("sizes", [[3], [1, 1, 1]])
+async def test_a_bad_event_is_stored_when_it_comes_again_with_a_fix_and_its_next_bad_copy_is_a_duplicate(
+    sizes: list[int],
+) -> None:
+    warehouse, letters = MemoryWarehouse(), Letters()
+    parts = new_parts(warehouse, letters, ids_ms=0)
+    log = [log_record(n, "a", [collected_event("e", NOW, **fields)]) for n, fields in enumerate((BAD, FIXED, BAD))]
+    await deliver(parts, log, sizes)
+    dead = len(warehouse.dead_letters)
+    assert dead == (0 if sizes == [3] else 1)
+    assert [sum(getattr(accounts, name) for _, accounts in warehouse.ledger) for name in ("dead", "duplicate")] == [
+        dead,
+        2 - dead,
+    ]
+    assert_exact(warehouse, {"e"})
+
+
+async def test_bad_events_of_two_tenants_with_one_id_are_two_events() -> None:
+    warehouse, letters = MemoryWarehouse(), Letters()
+    record = CODEC.decode_collected(log_record(0, "a", [collected_event("e", NOW, **BAD)]).value or b"")
+    other: CollectedRecord = {**record, "companyId": "nobody"}
+    log = [LogRecord(n, b"", CODEC.encode_collected(each)) for n, each in enumerate((record, other, other))]
+    await deliver(new_parts(warehouse, letters), log, [])
+    assert [letter["companyId"] for letter in letters.sent] == ["acme", "nobody"]
 
 
 async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> None:

@@ -61,8 +61,10 @@ class AskingStates(ClickHouseStateStore):
         position: int,
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
     ) -> Found:
-        return self._read("lookup", partition, position, tuple(sorted(ids)), dict(spans))  # type: ignore[no-any-return]
+        asked = tuple(sorted(ids)), dict(spans), tuple(sorted(rejected))
+        return self._read("lookup", partition, position, *asked)  # type: ignore[no-any-return]
 
     def _read(self, method: str, *arguments: Any) -> Any:
         return self._ask(Read(method, arguments, repr(arguments)))
@@ -83,7 +85,9 @@ class AskingLetters:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """A partition of one log: its records, and the positions of the events that become dead letters, by offset."""
+    """A partition of one log: its records, and by offset the positions of the events that become dead letters: the
+    first copy of each.
+    """
 
     partition: Partition
     records: tuple[LogRecord, ...]
@@ -96,6 +100,7 @@ class Protocol:
 
     logs: tuple[Log, ...]
     ids: Counter[str]  # every id that is sent and is not dead, with its copies
+    dead_copies: int = 0  # further copies of dead events
     workers: int = 2
     crashes: int = 1
     faults: int = 1
@@ -188,7 +193,8 @@ class Protocol:
     def _broken_figures(self, warehouse: MemoryWarehouse) -> str:
         entries = [accounts for _, accounts in warehouse.ledger]
         dead = sum(map(len, self.logs[-1].dead))
-        wanted = {"stored": len(self.ids), "duplicate": self.ids.total() - len(self.ids), "dead": dead}
+        duplicate = self.ids.total() - len(self.ids) + self.dead_copies
+        wanted = {"stored": len(self.ids), "duplicate": duplicate, "dead": dead}
         figures = {name: sum(getattr(accounts, name) for accounts in entries) for name in wanted}
         if figures != wanted:
             return f"the ledger counts {figures}, sent were {wanted}"

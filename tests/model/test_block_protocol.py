@@ -34,21 +34,33 @@ def _synchronous() -> Iterator[None]:
 
 def new_log(partition: Partition, records: list[list[CollectedEvent]]) -> Log:
     """A record for each list of events, numbered by one journal."""
-    dead = [tuple(place for place, event in enumerate(events) if event["timestamp"] == DEAD) for events in records]
+    seen: set[str] = set()
+    dead = [
+        tuple(place for place, event in enumerate(events) if event["timestamp"] == DEAD and is_first(event, seen))
+        for events in records
+    ]
     log = [
         log_record(offset, "a", events, "journal", offset + 1, received=NOW) for offset, events in enumerate(records)
     ]
     return Log(partition, tuple(log), tuple(dead))
 
 
+def is_first(event: CollectedEvent, seen: set[str]) -> bool:
+    first = event["eventId"] not in seen
+    seen.add(event["eventId"])
+    return first
+
+
 def protocol_of(records: list[list[CollectedEvent]], *partitions: Partition, **rules: Any) -> Protocol:
     ids = Counter(event["eventId"] for events in records for event in events if event["timestamp"] != DEAD)
-    return Protocol(tuple(new_log(partition, records) for partition in partitions), ids, **rules)
+    dead = Counter(event["eventId"] for events in records for event in events if event["timestamp"] == DEAD)
+    logs = tuple(new_log(partition, records) for partition in partitions)
+    return Protocol(logs, ids, dead.total() - len(dead), **rules)
 
 
-#: Two months in one block, a copy that only ClickHouse knows, a copy that memory knows, a dead letter.
+#: Two months in one block, a copy that only ClickHouse knows, a copy that memory knows, a dead letter and its copy.
 RECORDS = [
-    [collected_event("old", SEPTEMBER), collected_event("new", OCTOBER)],
+    [collected_event("old", SEPTEMBER), collected_event("new", OCTOBER), collected_event("dead", DEAD)],
     [collected_event("old", SEPTEMBER), collected_event("dead", DEAD)],
     [collected_event("new", OCTOBER), collected_event("last", OCTOBER)],
 ]
@@ -129,8 +141,23 @@ class OwnRowsFound(AskingStates):
         position: int,  # noqa: ARG002
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
     ) -> Found:
-        return super().lookup(partition, 1 << 62, ids, spans)
+        return super().lookup(partition, 1 << 62, ids, spans, rejected)
+
+
+class LettersUnread(AskingStates):
+    """Nobody asks which bad events have a letter."""
+
+    def lookup(
+        self,
+        partition: Partition,
+        position: int,
+        ids: Collection[tuple[str, str]],
+        spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),  # noqa: ARG002
+    ) -> Found:
+        return super().lookup(partition, position, ids, spans)
 
 
 class Unread(AskingStates):
@@ -178,6 +205,7 @@ BROKEN: dict[str, tuple[list[list[CollectedEvent]], int, dict[str, Any], str]] =
     "a target of a view without a window": (ONE, 1, {"views": (FORGETFUL,)}, "rollup"),
     "a state that is not read again": (RECORDS, 1, {"writer": NotReread}, ""),
     "own unfinished rows taken for duplicates": (ONE, 1, {"states": OwnRowsFound, "crashes": 1}, "ledger counts"),
+    "letters that are not looked up": (RECORDS[:2], 1, {"states": LettersUnread}, ""),
     "numbers of journals that are forgotten": (ONE, 2, {"states": Unread}, "ledger counts"),
     "orphans that nobody adopts": (ONE, 2, {"orphans": NotAdopted}, "ledger counts"),
     "inserts of a lost log that nobody waits for": (ONE, 2, {"states": NotAwaited}, ""),
