@@ -21,6 +21,7 @@ from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import TenantsFile
 from schemas.topics import COLLECTED, DEAD_LETTER
 from streams.app import build_app
+from streams.core.dead_share import NEVER, DeadLimit
 from streams.core.identity import Alias, merge_aliases
 from streams.core.redact import DEFAULT_POLICY, RedactionPolicy
 from streams.core.validate import Rules
@@ -88,6 +89,8 @@ def _writer_factory(
         gap=int(settings.session_gap_minutes * _MINUTE_MS),
     )
 
+    limit = DeadLimit(settings.dead_share_limit, settings.dead_share_events)
+
     def new_writer(assignment: Assignment) -> PartitionWriter:
         client = ClickHouse(clickhouse) if reach is None else FragileClickHouse(clickhouse, reach)
         partition = assignment.partition
@@ -103,6 +106,7 @@ def _writer_factory(
             memory=memory,
             linger=settings.block_linger_seconds,
             max_bytes=settings.block_max_bytes,
+            dead_limit=limit if partition.topic == COLLECTED else NEVER,
         )
         return PartitionWriter(partition, assignment.partitions, parts, remembers=partition.topic == COLLECTED)
 

@@ -54,6 +54,11 @@ WORKER_LAG_RECORDS: Final = Gauge(
 WORKER_LAG_SECONDS: Final = Gauge(
     "headrace_worker_lag_seconds", "Age of the oldest record that is not stored.", ["topic", "partition"]
 )
+WORKER_PAUSED_PARTITIONS: Final = Gauge(
+    "headrace_worker_paused_partitions",
+    "1 while nothing is stored because too many events would become dead letters, else 0.",
+    ["topic", "partition"],
+)
 
 # Collector: the journal on local disk, called the spool where it is written only while the log is away.
 COLLECTOR_SPOOL_BYTES: Final = Gauge("headrace_collector_spool_bytes", "Bytes of records on local disk.")

@@ -34,7 +34,10 @@ class TenantsError(Exception):
 
 
 class Tenant(BaseModel):
-    """One tenant. `rate_limit` is events per second, `retention_months` months; None: the installation's own."""
+    """One tenant. `rate_limit` is events per second, `retention_months` months; None: the installation's own.
+
+    `accept_dead_letters`: however many of its events become dead letters, no partition is paused for them.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True, hide_input_in_errors=True
@@ -46,6 +49,7 @@ class Tenant(BaseModel):
     allowed_origins: tuple[Origin, ...] = ("*",)
     rate_limit: Annotated[int, Field(ge=1)] | None = None
     retention_months: Annotated[int, Field(ge=1, le=600)] | None = None
+    accept_dead_letters: bool = False
     plan: TrackingPlan | None = None
 
     def has_read_token(self, token: str) -> bool:
@@ -182,7 +186,7 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 _FIRST_FILE = """\
 # Who may send (writeKeys) and read (readTokens, as sha256:<hex of the token's SHA-256>). Read again on change.
-# A tenant may also have: allowedOrigins, rateLimit (events/s), retentionMonths, plan (tracking plan).
+# A tenant may also have: allowedOrigins, rateLimit (events/s), retentionMonths, acceptDeadLetters, plan.
 """
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from aiokafka import ConsumerRecord
@@ -15,6 +16,7 @@ from schemas.stages import LogRecord
 from streams.writer import PartitionWriter, Pending
 
 log = structlog.get_logger(__name__)
+_GAUGES: Final = (metrics.WORKER_LAG_RECORDS, metrics.WORKER_LAG_SECONDS, metrics.WORKER_PAUSED_PARTITIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +91,18 @@ class Partitions:
         metrics.WORKER_PARTITIONS.set(len(self._writers))
 
     def measure_lag(self, highwater: Callable[[TP], int | None], now: float) -> None:
-        """Set the lag gauges; `highwater` gives the log's end where it is known, `now` is in seconds."""
+        """Set each partition's gauges; `highwater` gives the log's end where it is known, `now` is in seconds."""
         for tp, writer in self._writers.items():
             records = max((highwater(tp) or 0) - writer.position, 0)
             oldest = writer.oldest_pending
             seconds = 0.0 if oldest is None else max(now - oldest, 0.0)
             metrics.WORKER_LAG_RECORDS.labels(tp.topic, str(tp.partition)).set(records)
             metrics.WORKER_LAG_SECONDS.labels(tp.topic, str(tp.partition)).set(seconds)
+            metrics.WORKER_PAUSED_PARTITIONS.labels(tp.topic, str(tp.partition)).set(writer.paused)
 
     async def _close_one(self, tp: TP, finish: bool) -> None:
         writer = self._writers.pop(tp)
-        for gauge in (metrics.WORKER_LAG_RECORDS, metrics.WORKER_LAG_SECONDS):
+        for gauge in _GAUGES:
             with contextlib.suppress(KeyError):  # it was not measured yet
                 gauge.remove(tp.topic, str(tp.partition))
         running = self._running.pop(tp)

@@ -23,6 +23,10 @@ class WorkerSettings(HeadraceSettings):
     recent_ids_minutes: float = Field(60, gt=0, description="event ids younger than this are kept in memory")
     recent_ids_limit: int = Field(1_000_000, ge=1, description="event ids kept in memory for a partition at the most")
     recent_sessions_minutes: float = Field(120, gt=0, description="sessions that ended later than this are in memory")
+    dead_share_limit: float = Field(
+        0.5, gt=0, le=1, description="a partition pauses when more of its last events become dead letters; 1: never"
+    )
+    dead_share_events: int = Field(10_000, ge=1, description="so many events of a partition are looked at for that")
     group_session_seconds: float = Field(10, gt=1, description="a silent worker's partitions go to others after this")
     geo_file: Path | None = Field(None, description="MaxMind-format file of countries; none: the time zone tells")
     redact_keys: str = Field("", description="further property names whose values are redacted, separated by commas")

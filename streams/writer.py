@@ -30,6 +30,7 @@ from schemas.blocks import (
 )
 from schemas.fit import REPAIR, LedgerRefused
 from schemas.stages import LogRecord
+from streams.core.dead_share import NEVER, DeadLimit, DeadShare, judged, tell_pause
 from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Sessions
 from streams.core.state import PartitionState
@@ -40,6 +41,7 @@ from streams.pipeline import Prepared, Settled, Wanted
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MINUTE_MS: Final = 60_000
+_RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants file
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -78,6 +80,7 @@ class Parts:
     memory: Memory
     linger: float
     max_bytes: int
+    dead_limit: DeadLimit = NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,8 @@ class PartitionWriter:
     """Owns one partition from assignment to revocation.
 
     `open` reads the state back and returns the offset to start from; `put` takes the next records while it `has_room`;
-    `run` writes blocks until `close`, which lets the block under way finish or, while the warehouse is
-    away, gives it up.
+    `run` writes blocks until `close`, which lets the block under way finish or, while the warehouse is away or the
+    partition is paused, gives it up.
     """
 
     def __init__(self, partition: Partition, partitions: int, parts: Parts, remembers: bool) -> None:
@@ -109,6 +112,8 @@ class PartitionWriter:
         self._pending: list[Pending] = []
         self._bytes = 0
         self._wanted_end = 0
+        self._dead_share = DeadShare(parts.dead_limit)
+        self.paused = False
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -228,8 +233,7 @@ class PartitionWriter:
 
     async def _settle(self, records: list[LogRecord]) -> Settled:
         state, parts = self._opened, self._parts
-        rules = parts.rules()
-        prepared = await asyncio.to_thread(parts.pipeline.prepare, records, state.journals, rules)
+        prepared = await self._prepare(records)
         wanted = await asyncio.to_thread(parts.pipeline.wanted, prepared, state)
         found = Found()
         if wanted:
@@ -237,6 +241,33 @@ class PartitionWriter:
             asked = wanted.ids, wanted.spans, wanted.rejected
             found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, *asked))
         return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
+
+    async def _prepare(self, records: list[LogRecord]) -> Prepared:
+        """The block after the stages that look at the event alone.
+
+        Waits, before anything of the block is stored, while too many of its events would be dead letters: until the
+        tenants file says otherwise of them. A restart begins to count anew.
+        """
+        parts, state = self._parts, self._opened
+        while True:
+            rules = parts.rules()
+            prepared = await asyncio.to_thread(parts.pipeline.prepare, records, state.journals, rules)
+            dead = judged(prepared.rejections, rules.tenants)
+            events = len(prepared.events) + len(dead)
+            self.paused = self._dead_share.is_over(events, len(dead))
+            if not self.paused:
+                self._dead_share.add(events, len(dead))
+                return prepared
+            await self._wait_for_other(rules, tell_pause(parts.dead_limit, events, dead))
+
+    async def _wait_for_other(self, rules: Rules, problem: str) -> None:
+        told = 0
+        while self._parts.rules().tenants is rules.tenants:
+            if self._parts.clock() - told >= _MINUTE_MS:
+                told = self._parts.clock()
+                log.error("partition_paused", partition=str(self.partition), offset=self.position, problem=problem)
+            if await _is_set(self._closing, _RULES_SECONDS):
+                raise _Closed
 
     async def _store(self, block: Block, settled: Settled) -> None:
         parts = self._parts
@@ -299,7 +330,7 @@ def _acknowledge(pending: Pending) -> None:
 
 
 class _Closed(Exception):
-    """The writer was closed while it waited for the warehouse."""
+    """The writer was closed while it waited."""
 
 
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:

@@ -84,6 +84,7 @@ def test_there_is_an_alert_for_each_way_to_be_late_refused_or_unaccounted_for() 
         "HeadraceDeadLetters",
         "HeadraceSpoolAge",
         "HeadraceStuckPartition",
+        "HeadracePausedPartition",
         "HeadraceAccountingGap",
     ]
 

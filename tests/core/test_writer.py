@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -387,6 +388,25 @@ async def test_bad_events_of_two_tenants_with_one_id_are_two_events() -> None:
     log = [LogRecord(n, b"", CODEC.encode_collected(each)) for n, each in enumerate((record, other, other))]
     await deliver(new_parts(warehouse, letters), log, [])
     assert [letter["companyId"] for letter in letters.sent] == ["acme", "nobody"]
+
+
+async def test_a_writer_has_room_for_two_blocks_and_for_all_of_a_block_that_was_claimed_larger() -> None:
+    warehouse = MemoryWarehouse()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(6)]
+    parts = dataclasses.replace(new_parts(warehouse, Letters()), max_bytes=2 * len(log[0].value or b""))
+    warehouse.claim(Block(PARTITION, 0, 6), "another")
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    told = []
+    for record in log[:5]:
+        writer.put([Pending(record, 0.0, None)])
+        told.append(writer.has_room)
+    assert told == [True, True, True, False, False]
+    await writer.write_rest()
+    assert writer.has_room
+    writer.put([Pending(log[5], 0.0, None)])
+    await writer.write_rest()
+    assert_exact(warehouse, {f"e{n}" for n in range(6)})
 
 
 async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> None:
