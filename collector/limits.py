@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+MAX_HEAD: Final = 64 << 10  # request line and headers; what came of the body with them counts until they are read
 MAX_BODY: Final = 1 << 20  # as sent
 MAX_INFLATED: Final = 10 << 20
 MAX_GZIP_MEMBERS: Final = 100

@@ -1,18 +1,25 @@
 """Serves the collector over HTTP until a signal, and stops without losing a request."""
 
+import asyncio
+import contextlib
+import resource
 import signal
 import socket
 import sys
+from functools import partial
 from types import FrameType
+from typing import Any, Final
 
 import structlog
 import uvicorn
 
 from collector.app import Collector
+from collector.connections import LimitedProtocol, Waiting
 from collector.settings import CollectorSettings
 
 log = structlog.get_logger(__name__)
 _BACKLOG = 2_048
+_OTHER_FILES: Final = 128  # the journal's, the log's, the listener
 
 
 class _Server(uvicorn.Server):
@@ -45,9 +52,15 @@ async def serve(app: Collector, settings: CollectorSettings) -> int:
         print(f"The collector cannot listen on {where}: {why}; free the port or choose another.", file=sys.stderr)
         await app.close()
         return 1
-    server = _Server(_config(app, settings), app)
-    log.info("collector_listens", address="{}:{}".format(*listener.getsockname()[:2]))
+    most = min(settings.collector_connections, max(_raise_file_limit() - _OTHER_FILES, 1))
+    waiting = Waiting(settings.collector_request_seconds, most, settings.collector_body_bytes)
+    server = _Server(_config(app, settings, waiting), app)
+    log.info("collector_listens", address="{}:{}".format(*listener.getsockname()[:2]), connections=most)
+    sweeping = asyncio.create_task(waiting.sweep())
     await server.serve(sockets=[listener])
+    sweeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await sweeping
     log.info("collector_stopped")
     return 0
 
@@ -57,10 +70,20 @@ def _listen(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=family, backlog=_BACKLOG)
 
 
-def _config(app: Collector, settings: CollectorSettings) -> uvicorn.Config:
+def _raise_file_limit() -> int:
+    """As many files as the process may ask for; how many that are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # some systems allow less than they say
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft
+
+
+def _config(app: Collector, settings: CollectorSettings, waiting: Waiting) -> uvicorn.Config:
+    protocol: Any = partial(LimitedProtocol, waiting)
     return uvicorn.Config(
         app,
-        http="httptools",
+        http=protocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -14,6 +14,18 @@ class CollectorSettings(HeadraceSettings):
         "127.0.0.1,::1",
         description="addresses or networks, separated by commas, whose X-Forwarded-For is believed; * is all",
     )
+    collector_request_seconds: float = Field(
+        30, gt=0, description="a connection on which no whole request has arrived after this is closed"
+    )
+    collector_connections: int = Field(
+        8_000,
+        ge=1,
+        description="connections at the most, and not more than the process may have files; one more closes the one "
+        "that has waited longest for its client",
+    )
+    collector_body_bytes: int = Field(
+        256 << 20, ge=16 << 20, description="bytes of unanswered bodies in memory, bounded in the same way"
+    )
     collector_stop_seconds: int = Field(
         30, ge=1, description="seconds that requests in flight get to finish when the collector stops"
     )

@@ -25,6 +25,12 @@ COLLECTOR_REJECTED: Final = Counter(
 COLLECTOR_REFUSED: Final = Counter(
     "headrace_collector_refused_total", "Requests refused of which nothing was stored.", ["reason"]
 )
+COLLECTOR_CONNECTIONS: Final = Gauge("headrace_collector_connections", "Connections that are open.")
+COLLECTOR_CONNECTIONS_CLOSED: Final = Counter(
+    "headrace_collector_connections_closed_total",
+    "Connections closed because their client kept the collector waiting, by the limit that was reached.",
+    ["limit"],
+)
 
 # Worker: from the log to the warehouse.
 WORKER_RECORDS: Final = Counter("headrace_worker_records_total", "Records of the log that are stored and acknowledged.")

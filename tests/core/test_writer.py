@@ -34,6 +34,10 @@ CODEC = Codec()
 PIPELINE = Pipeline(CODEC, DEFAULT_POLICY, lambda _: UserAgent(), lambda _: "", GAP)
 
 
+BAD = {"eventCategory": "search", "eventAction": "search", "properties": '{"term":"oil","results":"many"}'}
+FIXED = {**BAD, "properties": '{"term":"oil","results":3}'}
+
+
 class Letters:
     """A log of dead letters in a list."""
 
@@ -310,9 +314,25 @@ async def test_a_log_that_is_lost_in_the_middle_of_a_block_loses_doubles_and_mis
     assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
 
 
-async def test_a_poison_record_becomes_a_dead_letter_and_the_partition_goes_on() -> None:
+def poison_of(**fields: object) -> bytes:
+    """A record that can be read, and breaks a stage."""
+    return log_record(1, "a", [collected_event("e1", NOW, **{**BAD, **fields})]).value or b""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\x00garbage", id="not Avro"),
+        pytest.param(b"\xff" * 1_000_000, id="a megabyte that is not Avro"),
+        pytest.param(poison_of()[:-9], id="cut short"),
+        pytest.param(poison_of(properties="{"), id="properties that are not JSON"),
+        pytest.param(poison_of(properties='{"term":' + "[" * 100_000), id="JSON nested deeper than any stack"),
+    ],
+)
+async def test_a_poison_record_becomes_a_dead_letter_and_the_partition_goes_on(value: bytes) -> None:
     warehouse, letters = MemoryWarehouse(), Letters()
-    poison = LogRecord(1, b"acme:a", b"\x00garbage")
+    poison = LogRecord(1, b"acme:a", value)
     log = [
         log_record(0, "a", [collected_event("e0", NOW)]),
         poison,
@@ -321,7 +341,7 @@ async def test_a_poison_record_becomes_a_dead_letter_and_the_partition_goes_on()
     await deliver(new_parts(warehouse, letters), log, [])
     assert_exact(warehouse, {"e0", "e2"})
     assert [(letter["reason"], letter["offset"], letter["payload"]) for letter in letters.sent] == [
-        ("undecodable", 1, b"\x00garbage")
+        ("undecodable", 1, value)
     ]
     assert list(warehouse.dead_letters) == ["log/events.collected/0/1/-1"]
 
@@ -336,10 +356,6 @@ async def test_an_event_without_a_tenant_is_a_dead_letter_that_can_be_sent_again
     assert letter["reason"] == "unknown_tenant"
     assert b'"eventId":"e0"' in letter["payload"]
     assert [accounts.dead for _, accounts in warehouse.ledger] == [1]
-
-
-BAD = {"eventCategory": "search", "eventAction": "search", "properties": '{"term":"oil","results":"many"}'}
-FIXED = {**BAD, "properties": '{"term":"oil","results":3}'}
 
 
 @pytest.mark.parametrize("step", ["", *STEPS])
