@@ -81,11 +81,11 @@ def worker_urls(endpoints: Endpoints, port_base: int | None) -> list[str]:
     """Every worker's address: the one known, and those that `headrace up` noted beside it."""
     url = urlsplit(endpoints.worker_url)
     noted = read_run_file(port_base or default_port_base())
-    workers = sum(name.startswith("worker") for name in noted["pids"]) if noted else 0
+    workers = noted["workers"] if noted else 1
     first = Endpoints.at(port_base or default_port_base()).worker_url
     if endpoints.worker_url != first or not url.port:
         return [endpoints.worker_url]
-    return [f"{url.scheme}://{url.hostname}:{url.port + number}" for number in range(max(workers, 1))]
+    return [f"{url.scheme}://{url.hostname}:{url.port + number}" for number in range(workers)]
 
 
 _Samples = list[tuple[str, Mapping[str, str], float]]

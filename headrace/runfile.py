@@ -8,13 +8,18 @@ from typing import TypedDict
 
 
 class RunFile(TypedDict):
-    """What is noted of a running stack: `pids` by program; the log's address, whether it is gone with its broker."""
+    """What is noted of a stack: `pids` by program; the log's address, whether it is gone with its broker.
+
+    `workers` is how many it has, also those that do not run now; `started` is true once everything was up.
+    """
 
     supervisor: int
     data: str
     tenants_file: str
     broker: str
     log_forgets: bool
+    workers: int
+    started: bool
     pids: dict[str, int]
 
 

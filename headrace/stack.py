@@ -7,6 +7,7 @@ recognised. On a Kafka of the user's own nothing of that is needed, and the stac
 
 import asyncio
 import fcntl
+import itertools
 import os
 import secrets
 import socket
@@ -24,7 +25,7 @@ from headrace.embedded.broker import BrokerError
 from headrace.endpoints import Endpoints
 from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
 from headrace.stack_logs import READY_SECONDS, EmbeddedLog, KafkaLog, StackLog
-from headrace.supervisor import STOP_SECONDS, Child, ChildFailed, Program
+from headrace.supervisor import STOP_SECONDS, Child, ChildFailed, ChildKilled, Program
 from schemas.settings import ClickHouseSettings
 from schemas.tenants import TenantsError, load_tenants, write_tenants
 from schemas.topics import TopicError
@@ -34,6 +35,8 @@ from warehouse.migrate import Target, apply_migrations, set_retention
 
 log = structlog.get_logger(__name__)
 FIRST_COMPANY: Final = "demo"
+#: A program that is killed while it starts is started again so often; one that ends by itself is not.
+_KILLED_STARTS: Final = 3
 _RESTART_SECONDS: Final = (0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -67,6 +70,7 @@ class Stack:
         self._ports |= {name: port_base + 4 + number for number, name in enumerate(names)}
         self._children: dict[str, Child] = {}
         self._worker_names = names
+        self._started = False
 
     @property
     def pids(self) -> dict[str, int]:
@@ -89,6 +93,7 @@ class Stack:
             watch = asyncio.create_task(self._watch(name), name=f"watch {name}")
             self._watches.add(watch)
         self._watches.add(asyncio.create_task(self._free_stored(), name="free what is stored"))
+        self._started = True
         self._note()
 
     async def stop(self) -> None:
@@ -192,10 +197,17 @@ class Stack:
         return self.data / "logs" / f"{name}.log"
 
     async def _run(self, program: Program, is_ready: Callable[[], bool]) -> None:
-        child = self._children[program.name] = Child(program)
-        await child.start()
-        self._note()
-        await child.until_ready(is_ready, READY_SECONDS)
+        for kills in itertools.count(1):
+            child = self._children[program.name] = Child(program)
+            await child.start()
+            self._note()
+            try:
+                await child.until_ready(is_ready, READY_SECONDS)
+                return
+            except ChildKilled:
+                if kills > _KILLED_STARTS or child in self._replaced or self._stopping.is_set():
+                    raise
+                log.warning("child_killed", child=program.name)
 
     async def _watch(self, name: str) -> None:
         """Start the program again whenever it ends, more slowly each time it ends again soon."""
@@ -263,6 +275,8 @@ class Stack:
             "tenants_file": str(self.tenants_file.resolve()),
             "broker": self._log.address,
             "log_forgets": self._log.forgets,
+            "workers": len(self._worker_names),
+            "started": self._started,
             "pids": self.pids,
         }
         write_run_file(self._port_base, content)

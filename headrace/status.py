@@ -72,7 +72,7 @@ def read_status(port_base: int) -> Status:
     lags = [lag for url in workers for lag in _values("worker", url, "headrace_worker_lag_seconds")]
     accepted, in_flight, log_answers = _count_accepted(endpoints, run_file, ledger)
     return Status(
-        ready=run_file is not None and log_answers and _are_ready(endpoints, workers),
+        ready=run_file is not None and run_file["started"] and log_answers and _are_ready(endpoints, workers),
         accepted=accepted,
         rejected=int(sum(_values("collector", endpoints.collector_url, "headrace_collector_rejected_total"))),
         stored=ledger.stored,

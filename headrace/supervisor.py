@@ -20,7 +20,14 @@ STOP_SECONDS: Final = 20.0
 
 
 class ChildFailed(Exception):
-    """A child did not come up; the message says which, and the last it logged."""
+    """A child did not come up; the message says which, and the last it logged.
+
+    └── ChildKilled
+    """
+
+
+class ChildKilled(ChildFailed):
+    """It was ended by a signal, and not by anything that is wrong with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +85,14 @@ class Child:
         log.error("child_does_not_end", child=self.program.name, pid=self._process.pid)
 
     async def until_ready(self, is_ready: Callable[[], bool], seconds: float) -> None:
-        """Wait until it answers; raises ChildFailed when it ends first or takes longer."""
+        """Wait until it answers; raises ChildFailed when it ends first (killed: ChildKilled) or takes longer."""
         assert self._process is not None, "start() comes first"
         deadline = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < deadline:
             if self._process.returncode is not None:
                 code = self._process.returncode
-                raise ChildFailed(f"The {self.program.name} ended with status {code}. {self.last_words()}")
+                failure = ChildKilled if code < 0 else ChildFailed
+                raise failure(f"The {self.program.name} ended with status {code}. {self.last_words()}")
             if await asyncio.to_thread(is_ready):
                 return
             await asyncio.sleep(0.1)

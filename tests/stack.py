@@ -21,7 +21,6 @@ from tests.kafka.server import KafkaCluster, running_kafka
 
 HEADRACE = (sys.executable, "-m", "headrace")
 _PORTS = 8
-_WELCOME = "Ctrl-C stops everything."  # the last that `headrace up` says of its start
 #: So soon another worker takes over from a dead one on Kafka; tests need not wait the ten seconds of the default.
 _SOON: Final = {"HEADRACE_GROUP_SESSION_SECONDS": "4"}
 _T = TypeVar("_T")
@@ -82,21 +81,29 @@ class RunningStack:
 
     def start(self) -> None:
         """Start and wait until ready."""
+        self.begin()
+        self.await_ready()
+
+    def begin(self) -> None:
+        """Start, and do not wait."""
         command = [*HEADRACE, "up", "--port-base", str(self.port_base), "--workers", str(self.workers)]
         environment = dict(os.environ)
         if self.kafka:
             command += ["--broker", self.kafka.address]
             environment |= {"HEADRACE_REPLICATION_FACTOR": str(self.kafka.replicas), **_SOON}
-        said = self.folder / "up.log"
-        output = said.open("ab")
-        welcomes = said.read_text().count(_WELCOME)
-        with output:
+        with self._said.open("ab") as output:
             self._process = subprocess.Popen(
                 command, cwd=self.folder, env=environment | self.environment, stdout=output, stderr=output
             )
+
+    def await_ready(self) -> None:
+        """Return once `headrace status --wait` has; fails when that takes too long."""
         code, _, error = self.run("status", "--wait", "--timeout", "90")
-        assert code == 0, f"{error}\n{said.read_text()[-3000:]}"
-        eventually(said.read_text, lambda text: text.count(_WELCOME) > welcomes)
+        assert code == 0, f"{error}\n{self._said.read_text()[-3000:]}"
+
+    @property
+    def _said(self) -> Path:
+        return self.folder / "up.log"
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send the signal and return the exit code."""
