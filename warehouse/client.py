@@ -101,14 +101,16 @@ class ClickHouse:
 
     def insert(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], token: str) -> None:
         """Inserts columns under a deduplication token: once, however often it is repeated."""
+        settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         try:
-            self._connected().insert(
-                table,
-                columns,
-                column_names=names,
-                column_oriented=True,
-                settings={**INSERT_SETTINGS, "insert_deduplication_token": token},
-            )
+            client = self._connected()
+            context = client.create_insert_context(table, names, column_oriented=True, settings=settings)
+            try:
+                client.insert(context=context, data=columns)
+            finally:
+                # The driver's context refers to itself: it would hold the columns until the next full collection of
+                # garbage, which is rare, and memory would grow by every row that is stored.
+                vars(context).clear()
         except OperationalError as error:
             raise self._unavailable(error) from error
 
