@@ -13,8 +13,9 @@ from collector.journal_directory import JournalInUse
 from collector.segment_file import JournalDamaged
 from headrace.commands import dead_letters, demo, event, repair, schemas, send, settings, status, tail, up, verify
 from headrace.log_identity import BrokerUnavailable
-from headrace.log_topics import ensure_set_topics
+from headrace.log_topics import ensure_set_topics, grow_set_topics
 from headrace.logs import configure_logs
+from headrace.waiting import read_positions
 from schemas.registry import RegistryError
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import TenantsError, load_tenants
@@ -84,6 +85,14 @@ def worker() -> None:
 @app.command()
 def migrate(
     topics: Annotated[bool, typer.Option(help="Also create the topics that are missing on the broker.")] = True,
+    grow: Annotated[
+        bool,
+        typer.Option(
+            "--grow",
+            help="Also give topics with fewer partitions than HEADRACE_PARTITIONS so many. Before it, stop the "
+            "collectors, then the workers once all is stored.",
+        ),
+    ] = False,
 ) -> None:
     """Bring ClickHouse's tables and the broker's topics up to date; safe to repeat."""
     settings, broker = ClickHouseSettings(), BrokerSettings()
@@ -104,6 +113,8 @@ def migrate(
         print(f"no tenants file at {tenants_file}: retention is left as it is")
     if topics:
         counts = asyncio.run(ensure_set_topics(broker, 60))
+        if grow:
+            counts = asyncio.run(grow_set_topics(broker, read_positions(client), 60))
         for name, partitions in counts.items():
             print(f"topic {name} has {partitions} partitions")
 

@@ -1,7 +1,8 @@
-"""The topics of a log that keeps, created as the settings say."""
+"""The topics of a log that keeps: created, and given more partitions, as the settings say."""
 
+from headrace.waiting import Positions, count_waiting
 from schemas.settings import BrokerSettings
-from schemas.topics import SPECS, ensure_topics
+from schemas.topics import COLLECTED, SPECS, TopicError, ensure_topics, grow_topics
 
 
 async def ensure_set_topics(broker: BrokerSettings, timeout: float) -> dict[str, int]:
@@ -17,3 +18,17 @@ async def ensure_set_topics(broker: BrokerSettings, timeout: float) -> dict[str,
         replication_factor=broker.replication_factor,
         client_options=broker.client_options(),
     )
+
+
+async def grow_set_topics(broker: BrokerSettings, positions: Positions, timeout: float) -> dict[str, int]:
+    """Give the topics that have fewer partitions than set so many, and return what each has.
+
+    With another number of partitions a visitor's next events may be in another partition than its last ones. So the log
+    must have nothing that the ledger, at `positions`, has not. Raises TopicError and BrokerUnavailable.
+    """
+    if waiting := await count_waiting(broker, positions):
+        raise TopicError(
+            f"{waiting} records of {COLLECTED} are not stored yet, so its partitions are left as they are; "
+            "stop the collectors, let the workers store what is there, and try again."
+        )
+    return await grow_topics(dict.fromkeys(SPECS, broker.partitions), timeout, broker.client_options())

@@ -1,10 +1,11 @@
 """The topics of the log: their names, and how they come to exist."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
 COLLECTED = "events.collected"
@@ -46,20 +47,44 @@ async def ensure_topics(
 
     Raises TopicError where the broker cannot be reached, refuses a topic or has not served it in time.
     """
-    admin = AIOKafkaAdminClient(**{**(client_options or {}), "bootstrap_servers": bootstrap})
+    async with _admin({**(client_options or {}), "bootstrap_servers": bootstrap}, specs, timeout) as admin:
+        await _create(admin, [_new_topic(name, n, replication_factor, config) for name, n in specs.items()])
+        return await _partitions(admin, list(specs))
+
+
+async def grow_topics(specs: Mapping[str, int], timeout: float, client_options: Mapping[str, Any]) -> dict[str, int]:
+    """Give topics that have fewer partitions than `specs` says so many; the answer, and what is raised, as above.
+
+    A visitor whose partition changes has its events in two of them: only for a topic all of whose records are stored.
+    """
+    async with _admin(client_options, specs, timeout) as admin:
+        found = await _partitions(admin, list(specs))
+        wanted = {name: NewPartitions(count) for name, count in specs.items() if found[name] < count}
+        if wanted:
+            await admin.create_partitions(wanted)
+        while any(count < specs[name] for name, count in found.items()):
+            found = await _partitions(admin, list(specs))
+        return found
+
+
+@asynccontextmanager
+async def _admin(
+    client_options: Mapping[str, Any], topics: Collection[str], timeout: float
+) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A client for `timeout` seconds; what goes wrong is a TopicError about the topics."""
+    admin, bootstrap = AIOKafkaAdminClient(**client_options), client_options["bootstrap_servers"]
     try:
         async with asyncio.timeout(timeout):
             await admin.start()
-            await _create(admin, [_new_topic(name, n, replication_factor, config) for name, n in specs.items()])
-            return await _partitions(admin, list(specs))
+            yield admin
     except TimeoutError:
         raise TopicError(
-            f"The broker at {bootstrap} did not serve the topics {', '.join(specs)} within {timeout:g} s; "
+            f"The broker at {bootstrap} did not serve the topics {', '.join(topics)} within {timeout:g} s; "
             "look at its log, or allow more time."
         ) from None
     except KafkaError as error:
         raise TopicError(
-            f"The topics {', '.join(specs)} could not be created at {bootstrap}: {error}; "
+            f"The topics {', '.join(topics)} could not be created at {bootstrap}: {error}; "
             "check the address, the credentials and the replication factor."
         ) from error
     finally:
