@@ -104,6 +104,11 @@ class PropertyViolation(NamedTuple):
     reason: Reason = Reason.PROPERTY_SCHEMA
 
 
+def rules_of(category: str, action: str) -> PropertyRules | None:
+    """The property schema of a first-class event; None for any other."""
+    return _RULES.get((category, action))
+
+
 def is_first_class(category: str, action: str) -> bool:
     """Whether the event has a property schema; if not, `check_properties` need not be asked."""
     return (category, action) in _RULES
@@ -111,7 +116,7 @@ def is_first_class(category: str, action: str) -> bool:
 
 def check_properties(category: str, action: str, properties: Mapping[str, Any]) -> PropertyViolation | None:
     """What is wrong with the properties of a first-class event, or None; any other event passes."""
-    rules = _RULES.get((category, action))
+    rules = rules_of(category, action)
     fault = rules.find_fault(properties) if rules else None
     return PropertyViolation(fault.field, fault.message) if fault else None
 

@@ -3,10 +3,12 @@
 The catalog of first-class events and the tenants' tracking plans are both made of them.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic.alias_generators import to_camel
 
@@ -21,6 +23,8 @@ _PYTHON_TYPES: Final[Mapping[str, frozenset[type]]] = {
     "object": frozenset({dict}),
     "array": frozenset({list}),
 }
+#: Types of a value that need not be asked whether it is of the rule's type; 3.0 has to be.
+_SURELY: Final[Mapping[str, frozenset[type]]] = {**_PYTHON_TYPES, "integer": frozenset({int})}
 #: A name that a client chose is cut to this many characters before it is repeated in a message.
 _SHOWN = 200
 
@@ -114,6 +118,22 @@ def _checks(rule: PropertyRule) -> list[Check]:
     return checks
 
 
+class _Asked(NamedTuple):
+    """A rule in the form that costs least: of a value of one of `types` only `more` of the `checks` are left."""
+
+    name: str
+    required: bool
+    types: frozenset[type]
+    more: list[Check]
+    checks: list[Check] | None  # None: the property is forbidden
+
+
+def _asked(name: str, rule: PropertyRule, checks: list[Check] | None) -> _Asked:
+    if checks is None or rule.type is None:
+        return _Asked(name, rule.required, frozenset(), [], checks)
+    return _Asked(name, rule.required, _SURELY[rule.type], checks[1:], checks)
+
+
 class PropertyRules:
     """The rules of one event, compiled. A name may end in '*' for every property that begins so.
 
@@ -128,11 +148,16 @@ class PropertyRules:
         patterns = [(name[:-1], checks) for name, checks in compiled.items() if name.endswith("*")]
         self._prefixes = sorted(patterns, key=lambda pattern: -len(pattern[0]))
         self._otherwise: list[Check] | None = [] if additional else None
+        # Where properties without a rule are nobody's concern, the rules are asked instead of the properties.
+        asked = [_asked(name, rule, compiled[name]) for name, rule in rules.items()]
+        self._asked = asked if additional and not self._prefixes else None
         #: No properties can break these rules.
         self.vacuous = additional and not self._required and not any(c is None or c for c in compiled.values())
 
     def find_fault(self, properties: Mapping[str, Any]) -> PropertyFault | None:
         """The first fault, or None."""
+        if self._asked is not None and _are_kept(self._asked, properties):
+            return None
         for name in self._required:
             if properties.get(name) is None:
                 return PropertyFault("missing", f"properties.{name}", f"The property {name} is missing.")
@@ -152,6 +177,22 @@ class PropertyRules:
         return self._otherwise
 
 
+def _are_kept(rules: list[_Asked], properties: Mapping[str, Any]) -> bool:
+    for name, required, types, more, checks in rules:
+        value = properties.get(name)
+        if value is None:
+            if required:
+                return False
+            continue
+        left = more if type(value) in types else checks
+        if left is None:
+            return False
+        for check in left:
+            if check(value):
+                return False
+    return True
+
+
 def _fault(name: str, value: Any, checks: list[Check] | None) -> PropertyFault | None:
     name = name[:_SHOWN]
     if checks is None:
@@ -161,3 +202,11 @@ def _fault(name: str, value: Any, checks: list[Check] | None) -> PropertyFault |
         if wrong:
             return PropertyFault("type", f"properties.{name}", f"The property {name} {wrong}.")
     return None
+
+
+def parse_properties(text: str) -> Any:
+    """The value of an event's properties as `json.loads` gives it, three times as fast; raises as that does."""
+    try:
+        return msgspec.json.decode(text)
+    except Exception:  # NaN, infinite numbers and halves of surrogate pairs, which are no JSON; and all that is broken
+        return json.loads(text)

@@ -3,7 +3,7 @@
 msgspec structs that the garbage collector does not track: a worker makes one of each for every event.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,48 +20,32 @@ class LogRecord(msgspec.Struct, frozen=True, gc=False):
     value: bytes | None
 
 
-class DecodedRecord(msgspec.Struct, frozen=True):
+class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     """A record that could be read, with its offset."""
 
     offset: int
     record: CollectedRecord
 
 
-class ValidatedEvent(msgspec.Struct, frozen=True):
+class ValidatedEvent(msgspec.Struct, frozen=True, gc=False):
     """Of a known tenant, in the range of time that is kept, as its property schema and tracking plan ask.
 
-    `timestamp` is corrected for the client's clock; `oldest` is the earliest time at which a first copy of this event
-    can have arrived (0: any time).
+    `timestamp` is corrected for the client's clock; `properties` are the source's parsed, None where they are no JSON.
     """
+
+    source: CollectedEvent
+    timestamp: int
+    properties: Any
+
+
+class EnrichedEvent(msgspec.Struct, frozen=True, gc=False):
+    """Redacted, and with its context complete: values in the order of CONTEXT_FIELDS, then bot."""
 
     source: CollectedEvent
     record: CollectedRecord
     offset: int
-    position: int
     timestamp: int
-    oldest: int
-    properties: str
-
-
-class EnrichedEvent(msgspec.Struct, frozen=True):
-    """With its context complete: values in the order of CONTEXT_FIELDS, then bot."""
-
-    event: ValidatedEvent
     context: tuple[str | bool, ...]
-
-
-class SessionizedEvent(msgspec.Struct, frozen=True):
-    """In a session."""
-
-    event: EnrichedEvent
-    session_id: str
-
-
-class IdentifiedEvent(msgspec.Struct, frozen=True):
-    """With what it says of identity: 'link', 'alias' or ''."""
-
-    event: SessionizedEvent
-    identity: str
 
 
 class Rejection(msgspec.Struct, frozen=True):

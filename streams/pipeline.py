@@ -14,20 +14,25 @@ from schemas.codec import Codec, UndecodableRecord
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import record_key
 from schemas.reasons import Reason
-from schemas.records import DeadLetter
+from schemas.records import CollectedEvent, DeadLetter
 from schemas.stages import (
     DecodedRecord,
     EnrichedEvent,
-    IdentifiedEvent,
     LogRecord,
     Rejection,
-    SessionizedEvent,
     ValidatedEvent,
 )
 from streams.core.enrich import UserAgent, enrich
 from streams.core.identity import Link, link_or_alias
-from streams.core.recent_ids import event_key
-from streams.core.redact import RedactionPolicy, redact_context, redact_properties, redact_text
+from streams.core.recent_ids import Coverage, event_key
+from streams.core.redact import (
+    RedactionPolicy,
+    may_have_secret_keys,
+    may_hold_secrets,
+    redact_context,
+    redact_properties,
+    redact_text,
+)
 from streams.core.rows import dead_letter, event_row
 from streams.core.sessions import Session
 from streams.core.state import PartitionState
@@ -68,20 +73,25 @@ class Pipeline:
         return prepared
 
     def _run_stateless(self, decoded: DecodedRecord, rules: Rules) -> tuple[list[EnrichedEvent], list[Rejection]]:
+        record, offset = decoded.record, decoded.offset
         events, rejections = validate(decoded, rules)
-        contexts = _Contexts(self, decoded.record["context"])
-        return [EnrichedEvent(self._redact(event), contexts.of(event)) for event in events], rejections
+        self._redact(events)
+        contexts = _Contexts(self, record["context"])
+        enriched = [
+            EnrichedEvent(event.source, record, offset, event.timestamp, contexts.of(event.source)) for event in events
+        ]
+        return enriched, rejections
 
-    def _redact(self, event: ValidatedEvent) -> ValidatedEvent:
-        properties = redact_properties(event.properties, self.policy)
-        label = event.source["eventLabel"]
-        if label:
-            event.source["eventLabel"] = redact_text(label, self.policy)
-        if properties is event.properties:
-            return event
-        return ValidatedEvent(
-            event.source, event.record, event.offset, event.position, event.timestamp, event.oldest, properties
-        )
+    def _redact(self, events: Sequence[ValidatedEvent]) -> None:
+        """Put redacted properties and labels in the place of those sent; nearly always there is nothing to do."""
+        policy = self.policy
+        texts = [event.source["properties"] for event in events]
+        closer = may_hold_secrets("\n".join([*texts, *(event.source["eventLabel"] for event in events)]), policy)
+        for event, text in zip(events, texts, strict=True):
+            if closer or may_have_secret_keys(text, event.properties, policy):
+                event.source["properties"] = redact_properties(text, policy)
+            if closer:
+                event.source["eventLabel"] = redact_text(event.source["eventLabel"], policy)
 
     def complete_context(self, context: dict[str, str]) -> tuple[str | bool, ...]:
         """A context redacted, enriched, and in the order of the columns."""
@@ -91,13 +101,12 @@ class Pipeline:
 
     def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":
         """What lies further back than the state: ids to look up, and visitors with the times of interest."""
-        wanted = Wanted()
-        for enriched in prepared.events:
-            event = enriched.event
-            if not state.ids.covers(event.oldest):
-                wanted.ids.add((event.record["companyId"], event.source["eventId"]))
-            at = event.timestamp
-            if state.sessions.needs_lookup(at):
+        wanted, covers, needs_lookup = Wanted(), Coverage(state.ids.since).holds, state.sessions.needs_lookup
+        for event in prepared.events:
+            source, record, at = event.source, event.record, event.timestamp
+            if not covers(source["timestamp"], at, source["eventId"], record["receivedAt"]):
+                wanted.ids.add((record["companyId"], source["eventId"]))
+            if needs_lookup(at):
                 first, last = wanted.spans.get(key := _visitor(event), (at, at))
                 wanted.spans[key] = (min(first, at), max(last, at))
         for key, (first, last) in wanted.spans.items():
@@ -112,12 +121,12 @@ class Pipeline:
         for span in found.sessions:
             state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
         rows, adopted = BlockRows(), 0
-        for enriched in prepared.events:
-            if _is_adopted(enriched.event, state):
+        for event in prepared.events:
+            if state.adopted and _is_adopted(event, state):
                 adopted += 1
-            elif not _is_duplicate(enriched.event, state):
-                identified = _identify(_sessionize(enriched, state, rows))
-                rows.events.append(event_row(identified, state.partition))
+            elif not _is_duplicate(event, state):
+                session_id = _sessionize(event, state, rows)
+                rows.events.append(event_row(event, session_id, _identify(event), state.partition))
         dead = _drop_second_copies(prepared.rejections, state, found)
         rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in dead)
         state.journals.update(prepared.journals)
@@ -197,9 +206,9 @@ class _Contexts:
         self._raw = shared
         self._shared: tuple[str | bool, ...] | None = None
 
-    def of(self, event: ValidatedEvent) -> tuple[str | bool, ...]:
+    def of(self, source: CollectedEvent) -> tuple[str | bool, ...]:
         """The event's own context."""
-        own = event.source["context"]
+        own = source["context"]
         if own:
             return self._pipeline.complete_context({**self._raw, **own})
         if self._shared is None:
@@ -221,14 +230,12 @@ def _reject_record(log_record: LogRecord, error: Exception) -> Rejection:
     )
 
 
-def _visitor(event: ValidatedEvent) -> str:
+def _visitor(event: EnrichedEvent) -> str:
     return record_key(event.record["companyId"], event.record["anonymousId"] or event.source["userId"])
 
 
-def _is_adopted(event: ValidatedEvent, state: PartitionState) -> bool:
+def _is_adopted(event: EnrichedEvent, state: PartitionState) -> bool:
     """Whether the event's row was stored by a block that an earlier log left unfinished; counts once."""
-    if not state.adopted:
-        return False
     key = (event.record["companyId"], event.source["eventId"])
     if key not in state.adopted:
         return False
@@ -236,13 +243,11 @@ def _is_adopted(event: ValidatedEvent, state: PartitionState) -> bool:
     return True
 
 
-def _is_duplicate(event: ValidatedEvent, state: PartitionState) -> bool:
+def _is_duplicate(event: EnrichedEvent, state: PartitionState) -> bool:
     company_id, event_id = event.record["companyId"], event.source["eventId"]
-    key = event_key(company_id, event_id)
-    if state.ids.seen(key) or (company_id, event_id) in state.found:
+    if state.found and (company_id, event_id) in state.found:
         return True
-    state.ids.add(key, event.record["receivedAt"])
-    return False
+    return not state.ids.add_new(event_key(company_id, event_id), event.record["receivedAt"])
 
 
 def _drop_second_copies(rejections: Sequence[Rejection], state: PartitionState, found: Found) -> list[Rejection]:
@@ -265,9 +270,11 @@ def _key(rejection: Rejection) -> tuple[str, str]:
     return rejection.company_id, rejection.event_id
 
 
-def _sessionize(enriched: EnrichedEvent, state: PartitionState, rows: BlockRows) -> SessionizedEvent:
-    event = enriched.event
+def _sessionize(event: EnrichedEvent, state: PartitionState, rows: BlockRows) -> str:
+    """The id of the event's session."""
     visitor = _visitor(event)
+    if session_id := state.sessions.extend(visitor, event.timestamp):
+        return session_id
     placement = state.sessions.put(visitor, event.timestamp)
     if placement.overrides:
         starts = {session.session_id: session.start for session in state.sessions.of(visitor)}
@@ -276,15 +283,15 @@ def _sessionize(enriched: EnrichedEvent, state: PartitionState, rows: BlockRows)
             (event.record["companyId"], visitor_id, later, starts[target], target)
             for later, target in placement.overrides
         )
-    return SessionizedEvent(enriched, placement.session_id)
+    return placement.session_id
 
 
-def _identify(sessionized: SessionizedEvent) -> IdentifiedEvent:
-    event = sessionized.event.event
+def _identify(event: EnrichedEvent) -> str:
+    """What the event says of identity: 'link', 'alias' or ''."""
     source = event.source
     if source["type"] not in ("identify", "alias"):
-        return IdentifiedEvent(sessionized, "")
+        return ""
     said = link_or_alias(
         source["type"], event.record["anonymousId"], source["userId"], source["previousId"], event.timestamp
     )
-    return IdentifiedEvent(sessionized, "" if said is None else "link" if isinstance(said, Link) else "alias")
+    return "" if said is None else "link" if isinstance(said, Link) else "alias"

@@ -7,13 +7,17 @@ TOLERANCE_MS: Final = 5_000
 
 
 def corrected(timestamp: int, received_at: int, sent_at: int | None) -> int:
-    """The event's time by the collector's clock, milliseconds.
+    """The event's time by the collector's clock, milliseconds. No event happens after it was received."""
+    return min(timestamp + clock_error(received_at, sent_at), received_at)
 
-    The client's clock is off by `received_at - sent_at`, and so is the timestamp that it gave; without `sent_at`, or
-    within the tolerance, the timestamp stands. No event happens after it was received.
+
+def clock_error(received_at: int, sent_at: int | None) -> int:
+    """By how many milliseconds the client's clock is behind.
+
+    It is off by `received_at - sent_at`, and so is every timestamp that it gave; without `sent_at`, or within the
+    tolerance, the timestamps stand.
     """
-    if sent_at is not None:
-        offset = received_at - sent_at
-        if offset > TOLERANCE_MS or offset < -TOLERANCE_MS:
-            timestamp += offset
-    return min(timestamp, received_at)
+    if sent_at is None:
+        return 0
+    error = received_at - sent_at
+    return error if error > TOLERANCE_MS or error < -TOLERANCE_MS else 0

@@ -40,14 +40,21 @@ class RecentIds:
 
     def add(self, key: str, received_at: int) -> None:
         """Hold a key. Times may come out of order, also before `since`."""
-        newest = self._generations[-1]
-        generation = self._generation_of.setdefault(key, newest)
-        if received_at > generation.latest:
-            generation.latest = received_at
-        if generation is newest:
-            newest.keys.append(key)
-            if len(newest.keys) * GENERATIONS >= self._limit:
-                self._generations.append(_Generation(self.since - 1))
+        if not self.add_new(key, received_at):
+            generation = self._generation_of[key]
+            generation.latest = max(generation.latest, received_at)
+
+    def add_new(self, key: str, received_at: int) -> bool:
+        """Hold a key; where it is held already, nothing changes and the answer is False."""
+        if key in self._generation_of:
+            return False
+        newest = self._generation_of[key] = self._generations[-1]
+        newest.keys.append(key)
+        if received_at > newest.latest:
+            newest.latest = received_at
+        if len(newest.keys) * GENERATIONS >= self._limit:
+            self._generations.append(_Generation(self.since - 1))
+        return True
 
     def evict(self, before: int) -> None:
         """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.
@@ -67,6 +74,30 @@ class RecentIds:
         self.since = max(self.since, generation.latest + 1)
         for key in generation.keys:
             self._generation_of.pop(key, None)
+
+
+class Coverage:
+    """Whether every earlier copy of an event must have been received at or after `since`, as most events say at once.
+
+    The first digits of a UUIDv7 are its time, and text of one length is in the order of the numbers that it writes in
+    hexadecimal; capital letters come before small ones, so they only look older than they are.
+    """
+
+    __slots__ = ("_minted", "_since")
+
+    def __init__(self, since: int) -> None:
+        self._since = since
+        digits = f"{max(since, 0):012x}"
+        self._minted = f"{digits[:8]}-{digits[8:]}"
+
+    def holds(self, timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> bool:
+        """The same as `oldest_time(...) >= since`."""
+        since = self._since
+        return (
+            since <= timestamp_raw < received_at
+            and timestamp_corrected >= since
+            and (event_id[:13] >= self._minted or event_id[14:15] != "7")
+        ) or oldest_time(timestamp_raw, timestamp_corrected, event_id, received_at) >= since
 
 
 class _Generation:

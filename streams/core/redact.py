@@ -7,11 +7,13 @@ only where a run of its characters starts, so the time is linear in the text.
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, unquote, unquote_plus
+
+from streams.core.cards import may_hold_cards, redact_cards
 
 
 def _read_names(kind: str) -> frozenset[str]:
@@ -42,38 +44,6 @@ _EMAIL: Final = re.compile(
 _TOKEN: Final = re.compile(
     r"(?:(?<![A-Za-z0-9_-])|(?<=%[0-9A-Fa-f]{2}))eyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]{2,}+(?:\.[A-Za-z0-9_-]*+){0,3}"
 )
-#: A UUID, to be passed over, or a run of digits and what sticks to it; fractions (0.4111...) do not count.
-_DIGITS: Final = re.compile(
-    r"(?<![^\W_])[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}(?![^\W_])"
-    r"|(?<![^\W_])(?<![0-9]\.)[0-9](?:[ -]?[0-9]){12,}+[^\W_]*+"
-)
-#: A card inside a longer run: an expiry date or a check number follows it.
-_CARD_LAYOUT: Final = re.compile(
-    r"(?<![^\W_])(?:[0-9]{13,19}|[0-9]{4}(?:[ -][0-9]{4}){3}|[0-9]{4}[ -][0-9]{6}[ -][0-9]{4,5})(?![^\W_])"
-)
-#: First four digits from, to, and the lengths issued: ISO/IEC 7812 ranges as the networks publish them.
-_CARD_RANGES: Final = (
-    (4000, 4999, (13, 16, 19)),  # Visa
-    (5100, 5599, (16,)),  # Mastercard
-    (2221, 2720, (16,)),
-    (3400, 3499, (15,)),  # American Express
-    (3700, 3799, (15,)),
-    (6011, 6011, range(16, 20)),  # Discover
-    (6440, 6599, range(16, 20)),
-    (3000, 3059, (14,)),  # Diners Club
-    (3095, 3095, (14,)),
-    (3600, 3699, (14,)),
-    (3800, 3999, (14,)),
-    (3528, 3589, range(16, 20)),  # JCB
-    (6200, 6299, range(16, 20)),  # UnionPay
-    (2200, 2204, range(16, 20)),  # Mir
-    *((prefix, prefix, range(13, 20)) for prefix in (5018, 5020, 5038, 5893, 6304, 6759, 6761, 6762, 6763)),  # Maestro
-)
-_LUHN_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
-
-#: Two signs of a card in raw text: a long number, which costs little to look for, and then a start with 2 to 6.
-_LONG_NUMBER: Final = re.compile(r"[0-9][0-9 -]{11,}[0-9]")
-_CARD_SIGN: Final = re.compile(r"[2-6](?<![0-9][0-9])(?<![0-9]\.[0-9])(?:[ -]?[0-9]){12}")
 _URL_USER: Final = re.compile(r"//(?:[^/?#\s]*@/*)+")
 _URL_PARAMETER: Final = re.compile(r"(?<=[?&#;])([^=&#;?\s]++)=")
 #: Where a value ends: a secret one as late as it may, another one before anything that may start a parameter.
@@ -88,6 +58,10 @@ _JSON_TOKEN: Final = re.compile(
 _JSON_NESTING: Final = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{\[]|[}\]]', re.DOTALL)
 _JSON_ESCAPE: Final = re.compile(r'\\(["\\/bfnrt]|u[0-9a-fA-F]{4})?')
 _JSON_BARE: Final = re.compile(r"[^,}\]\s]*+")
+
+
+#: Clients choose the names of properties, so the memory for them has to be bounded.
+_REMEMBERED_NAMES: Final = 4096
 
 
 def fold_name(name: str) -> str:
@@ -108,10 +82,23 @@ class RedactionPolicy:
     keys: frozenset[str] = DEFAULT_KEYS
     patterns: tuple[re.Pattern[str], ...] = ()
     url_parameters: frozenset[str] = DEFAULT_URL_PARAMETERS
+    #: Names of properties already found to be none of `keys`, as sent; few, since all events of a kind share theirs.
+    _harmless: set[str] = field(default_factory=set, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keys", frozenset(map(fold_name, self.keys)))
         object.__setattr__(self, "url_parameters", frozenset(map(fold_name, self.url_parameters)))
+
+    def allows_names(self, names: Iterable[str]) -> bool:
+        """Whether none of the names is one of `keys`."""
+        if self._harmless.issuperset(names):
+            return True
+        new = [name for name in names if name not in self._harmless]
+        if not self.keys.isdisjoint(map(fold_name, new)):
+            return False
+        if len(self._harmless) < _REMEMBERED_NAMES:
+            self._harmless.update(new)
+        return True
 
 
 DEFAULT_POLICY: Final = RedactionPolicy()
@@ -124,8 +111,8 @@ def redact_text(text: str, policy: RedactionPolicy = DEFAULT_POLICY) -> str:
         redacted = _TOKEN.sub("[redacted:token]", redacted)
     if policy.emails and ("@" in redacted or "%40" in redacted):
         redacted = _EMAIL.sub("[redacted:email]", redacted)
-    if policy.cards and _may_hold_cards(redacted):
-        redacted = _redact_cards(redacted)
+    if policy.cards and may_hold_cards(redacted):
+        redacted = redact_cards(redacted)
     for pattern in policy.patterns:
         redacted = _redact_pattern(redacted, pattern)
     return text if redacted == text else redacted
@@ -142,9 +129,9 @@ def redact_url(url: str, policy: RedactionPolicy = DEFAULT_POLICY) -> str:
 def redact_context(context: Mapping[str, str], policy: RedactionPolicy = DEFAULT_POLICY) -> Mapping[str, str]:
     """The context with its urls, title and campaign fields redacted, whichever of them it has; the same when clean."""
     changed = {}
-    for field in _FREE_FIELDS:
-        if (value := context.get(field)) and (redacted := redact_url(value, policy)) is not value:
-            changed[field] = redacted
+    for name in _FREE_FIELDS:
+        if (value := context.get(name)) and (redacted := redact_url(value, policy)) is not value:
+            changed[name] = redacted
     return {**context, **changed} if changed else context
 
 
@@ -154,7 +141,7 @@ def redact_properties(json_text: str, policy: RedactionPolicy = DEFAULT_POLICY) 
     The value of a secret key, whatever its type, is replaced whole. A string is treated as a possible url. Clean text
     comes back as the same object. JSON inside a string is text: its keys are not looked at.
     """
-    if not _may_hold_secrets(json_text, policy):
+    if not (may_hold_secrets(json_text, policy) or may_have_secret_keys(json_text, None, policy)):
         return json_text
     pieces: list[str] = []
     copied = position = 0
@@ -171,18 +158,27 @@ def redact_properties(json_text: str, policy: RedactionPolicy = DEFAULT_POLICY) 
     return json_text if redacted == json_text else redacted
 
 
-def _may_hold_secrets(json_text: str, policy: RedactionPolicy) -> bool:
-    """Whether a closer look is due; an escape can hide any of the signs."""
+def may_hold_secrets(text: str, policy: RedactionPolicy) -> bool:
+    """Whether a closer look at a text, or at lines of JSON texts, is due because of anything but the keys in it.
+
+    To look at all texts of a record at once costs a tenth of looking at each. An escape can hide any of the signs.
+    """
     return (
         bool(policy.patterns)
-        or "@" in json_text
-        or "eyJ" in json_text
-        or "\\u" in json_text
-        or "%40" in json_text
-        or _may_hold_cards(json_text)
-        or _may_hold_parameters(json_text, policy)
-        or not policy.keys.isdisjoint(fold_name(json_text).split('"'))
+        or "@" in text
+        or "eyJ" in text
+        or "\\u" in text
+        or "%40" in text
+        or may_hold_cards(text)
+        or _may_hold_parameters(text, policy)
     )
+
+
+def may_have_secret_keys(json_text: str, value: Any, policy: RedactionPolicy) -> bool:
+    """Whether a closer look at JSON text is due because of its keys; `value` is what it was parsed into, if it was."""
+    if isinstance(value, dict) and json_text.rfind("{") == 0 and "[" not in json_text:  # nothing nested
+        return not policy.allows_names(value)
+    return not policy.keys.isdisjoint(fold_name(json_text).split('"'))
 
 
 def _redact_token(found: re.Match[str], policy: RedactionPolicy) -> str | None:
@@ -266,39 +262,6 @@ def _redact_encoded(value: str, policy: RedactionPolicy, depth: int) -> str:
     decoded = unquote_plus(value)
     redacted = _redact_url(decoded, policy, depth - 1)
     return value if redacted is decoded else quote(redacted, safe="[]:/", errors="replace")
-
-
-def _may_hold_cards(text: str) -> bool:
-    return any(_CARD_SIGN.search(text, *number.span()) for number in _LONG_NUMBER.finditer(text))
-
-
-def _redact_cards(text: str) -> str:
-    """Again until nothing is found: a card taken out of a run can leave another one standing alone."""
-    while (redacted := _DIGITS.sub(_redact_digits, text)) != text:
-        text = redacted
-    return text
-
-
-def _redact_digits(found: re.Match[str]) -> str:
-    run = found.group()
-    if _is_card(run):
-        return "[redacted:card]"
-    return _CARD_LAYOUT.sub(lambda card: "[redacted:card]" if _is_card(card.group()) else card.group(), run)
-
-
-def _is_card(run: str) -> bool:
-    digits = run.replace(" ", "").replace("-", "")
-    if not (13 <= len(digits) <= 19 and digits.isascii() and digits.isdigit()):
-        return False
-    prefix = int(digits[:4])
-    known = any(low <= prefix <= high and len(digits) in lengths for low, high, lengths in _CARD_RANGES)
-    return known and _luhn_sum(digits) % 10 == 0
-
-
-def _luhn_sum(digits: str) -> int:
-    """The sum of ISO/IEC 7812-1 annex B; a number with a right check digit has one that ends in 0."""
-    values = [int(digit) for digit in reversed(digits)]
-    return sum(values[::2]) + sum(_LUHN_DOUBLED[value] for value in values[1::2])
 
 
 def _redact_pattern(text: str, pattern: re.Pattern[str]) -> str:

@@ -4,14 +4,11 @@ from typing import Any
 
 from schemas.blocks import Partition
 from schemas.records import DeadLetter
-from schemas.stages import IdentifiedEvent, Rejection
+from schemas.stages import EnrichedEvent, Rejection
 
 
-def event_row(identified: IdentifiedEvent, partition: Partition) -> tuple[Any, ...]:
+def event_row(event: EnrichedEvent, session_id: str, identity: str, partition: Partition) -> tuple[Any, ...]:
     """The values of EVENT_COLUMNS."""
-    sessionized = identified.event
-    enriched = sessionized.event
-    event = enriched.event
     source, record = event.source, event.record
     return (
         source["eventId"],
@@ -21,15 +18,15 @@ def event_row(identified: IdentifiedEvent, partition: Partition) -> tuple[Any, .
         source["userId"],
         record["anonymousId"],
         source["previousId"],
-        sessionized.session_id,
+        session_id,
         source["type"],
-        identified.identity,
+        identity,
         source["eventCategory"],
         source["eventAction"],
         source["eventLabel"],
         source["value"],
-        event.properties,
-        *enriched.context,
+        source["properties"],
+        *event.context,
         partition.log_id,
         partition.number,
         event.offset,

@@ -30,7 +30,7 @@ class Override(NamedTuple):
 
 @dataclass(slots=True)
 class Placement:
-    """The session an event is stored under, and what its arrival overrides. One is made for every event."""
+    """The session an event is stored under, and what its arrival overrides."""
 
     session_id: str
     overrides: tuple[Override, ...] = ()
@@ -83,17 +83,24 @@ class Sessions:
 
     def put(self, visitor: str, at: int) -> Placement:
         """Place an event: into the session within `gap` of it, across the two it bridges, or into a new one."""
+        if session_id := self.extend(visitor, at):
+            return Placement(session_id)
         last = self._last.get(visitor)
-        if last is None:
+        if last is None or at > last.end:
             return self._open(visitor, at)
-        end = last.end
-        if at > end:
-            if at - end > self._gap:
-                return self._open(visitor, at)
+        return self._put_before_last(visitor, at)
+
+    def extend(self, visitor: str, at: int) -> str:
+        """As `put`, for an event in the visitor's last session or up to `gap` after it; any other is not placed: ''.
+
+        Nearly every event is such a one, and overrides nothing.
+        """
+        last = self._last.get(visitor)
+        if last is None or at < last.start or at - last.end > self._gap:
+            return ""
+        if at > last.end:
             last.end = at
-        elif at < last.start:
-            return self._put_before_last(visitor, at)
-        return Placement(last.session_id)
+        return last.session_id
 
     def evict(self, before: int) -> None:
         """Forget the sessions that ended before `before`; from now on they are looked up."""

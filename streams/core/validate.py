@@ -1,21 +1,23 @@
 """Whether an event can be stored: a known tenant, a time that is kept, properties as their schema and plan ask."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.catalog import check_properties, is_first_class
+from schemas.catalog import rules_of
+from schemas.properties import parse_properties
 from schemas.reasons import Reason
 from schemas.records import CollectedEvent, CollectedRecord
 from schemas.stages import DecodedRecord, Rejection, ValidatedEvent
 from schemas.tenants import Tenant
-from streams.core.clock import corrected
-from streams.core.recent_ids import oldest_time
+from streams.core.clock import clock_error
 from streams.core.replay import http_form
 
 #: A little less than a calendar month, so that nothing is stored that the table's TTL would remove at once.
 _MONTH_MS: Final = 30 * 86_400_000
+
+
+Fault = tuple[Reason, str, str]  # reason, field, message
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +31,34 @@ class Rules:
 def validate(decoded: DecodedRecord, rules: Rules) -> tuple[list[ValidatedEvent], list[Rejection]]:
     """The record's events that can be stored, and the others with their reasons."""
     record = decoded.record
+    received_at = record["receivedAt"]
+    error = clock_error(received_at, record["sentAt"])
     tenant = rules.tenants.get(record["companyId"])
-    oldest_kept = record["receivedAt"] - _MONTH_MS * ((tenant and tenant.retention_months) or rules.retention_months)
+    oldest_kept = received_at - _MONTH_MS * ((tenant and tenant.retention_months) or rules.retention_months)
     events: list[ValidatedEvent] = []
     rejections: list[Rejection] = []
     for position, source in enumerate(record["events"]):
-        at = corrected(source["timestamp"], record["receivedAt"], record["sentAt"])
-        fault = _find_fault(record, source, tenant, at, oldest_kept)
+        at = min(source["timestamp"] + error, received_at)
+        properties = _parsed(source["properties"])
+        fault = _find_fault(record, source, tenant, at, oldest_kept, properties)
         if fault is None:
-            oldest = oldest_time(source["timestamp"], at, source["eventId"], record["receivedAt"])
-            events.append(ValidatedEvent(source, record, decoded.offset, position, at, oldest, source["properties"]))
+            events.append(ValidatedEvent(source, at, properties))
         else:
             rejections.append(reject_event(decoded.offset, position, record, at, *fault))
     return events, rejections
 
 
+def _parsed(properties: str) -> Any:
+    """Parsed once for validation and redaction; what is no JSON matters to those who need it alone."""
+    try:
+        return parse_properties(properties)
+    except (ValueError, RecursionError):
+        return None
+
+
 def _find_fault(
-    record: CollectedRecord, event: CollectedEvent, tenant: Tenant | None, at: int, oldest_kept: int
-) -> tuple[Reason, str, str] | None:
+    record: CollectedRecord, event: CollectedEvent, tenant: Tenant | None, at: int, oldest_kept: int, properties: Any
+) -> Fault | None:
     if tenant is None:
         return Reason.UNKNOWN_TENANT, "companyId", f"No tenant {record['companyId']} is in the tenants file."
     if not (record["anonymousId"] or event["userId"]):
@@ -54,14 +66,15 @@ def _find_fault(
     if at < oldest_kept:
         return Reason.TIMESTAMP_OUT_OF_RANGE, "timestamp", "The event is older than the tenant's events are kept."
     category, action = event["eventCategory"], event["eventAction"]
-    first_class = is_first_class(category, action)
+    rules = rules_of(category, action)
     plan = tenant.plan if tenant.plan and event["type"] in ("page", "track") else None
     planned = plan is not None and plan.concerns(category, action)
-    if not (first_class or planned):
+    if rules is None and not planned:
         return None
-    properties: Mapping[str, Any] = json.loads(event["properties"])
-    if first_class and (violation := check_properties(category, action, properties)):
-        return violation.reason, violation.field, violation.message
+    if properties is None:
+        properties = parse_properties(event["properties"])  # raises, and so rejects the record
+    if rules and (violation := rules.find_fault(properties)):
+        return Reason.PROPERTY_SCHEMA, violation.field, violation.message
     if planned and plan and (broken := plan.check(category, action, properties)):
         return broken.reason, broken.field, broken.message
     return None

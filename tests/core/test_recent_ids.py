@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.core.recent_ids import RecentIds, event_key, oldest_time
+from streams.core.recent_ids import Coverage, RecentIds, event_key, oldest_time
 
 unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
@@ -135,3 +135,33 @@ def test_the_oldest_time_trusts_no_clock_that_is_ahead_and_no_time_of_receipt(
     raw: int, corrected: int, event_id: str, oldest: int
 ) -> None:
     assert oldest_time(raw, corrected, event_id, received_at=NOW) == oldest
+
+
+MOMENTS = st.integers(NOW - 3, NOW + 3)
+IDS = st.one_of(
+    st.builds(
+        lambda at, version, case: case(f"{at >> 16:08x}-{at & 0xFFFF:04x}-{version}abc-8def-0123456789ab"),
+        MOMENTS | st.integers(0, 2**48 - 1),
+        st.sampled_from("47"),
+        st.sampled_from((str.lower, str.upper)),
+    ),
+    st.sampled_from(("", "e-1", "zzzzzzzzzzzzzz7", V7[:-1], f"{V7}0")),
+)
+
+
+@unhurried
+@given(MOMENTS | st.integers(-5, 5), MOMENTS, MOMENTS, IDS, MOMENTS)
+def test_what_is_covered_at_once_is_covered_by_the_oldest_time(
+    since: int, raw: int, corrected: int, event_id: str, received_at: int
+) -> None:
+    assert Coverage(since).holds(raw, corrected, event_id, received_at) == (
+        oldest_time(raw, corrected, event_id, received_at) >= since
+    )
+
+
+def test_a_key_held_already_is_not_new_and_changes_nothing() -> None:
+    ids = RecentIds(START, 40)
+    assert ids.add_new(KEYS[0], START + 1)
+    assert not ids.add_new(KEYS[0], START + 100)
+    ids.evict(START + 2)
+    assert (len(ids), ids.since) == (0, START + 2)

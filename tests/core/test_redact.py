@@ -12,6 +12,8 @@ from streams.core.redact import (
     DEFAULT_KEYS,
     DEFAULT_URL_PARAMETERS,
     RedactionPolicy,
+    may_have_secret_keys,
+    may_hold_secrets,
     redact_context,
     redact_properties,
     redact_text,
@@ -282,3 +284,27 @@ def test_what_is_redacted_is_still_json(tree: object) -> None:
     kept = json.loads(redact_properties(text))
     assert kept["token"] == "[redacted:key]"
     assert set(kept) == {"a", "token", "e"}
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(PIECES, TREES.map(json.dumps), st.sampled_from(SECRETS)), max_size=5), POLICIES)
+def test_lines_looked_at_together_hide_nothing_that_one_alone_shows(texts: list[str], policy: RedactionPolicy) -> None:
+    if not may_hold_secrets("\n".join(texts), policy):
+        assert [text for text in texts if redact_text(text, policy) is not text] == []
+        for text in texts:
+            try:
+                value = json.loads(text)
+            except ValueError:
+                value = None
+            if not may_have_secret_keys(text, value, policy):
+                assert redact_properties(text, policy) is text
+
+
+def test_the_memory_for_harmless_names_forgets_no_secret_one() -> None:
+    policy = RedactionPolicy(keys=frozenset({"pin"}))
+    for _ in range(2):
+        assert policy.allows_names(["a", "b"])
+        assert not policy.allows_names(["a", "P-i_n"])
+    assert policy.allows_names([str(number) for number in range(10_000)])
+    assert not policy.allows_names(["pin"])
+    assert policy == RedactionPolicy(keys=frozenset({"pin"}))
