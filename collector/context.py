@@ -34,7 +34,7 @@ class Contexts:
     def flatten(self, sent: dict[str, Any] | None) -> Context:
         """The context of an event that sent this one. Equal contexts give the same object: do not change it."""
         sent = sent or {}
-        if not _equal(sent, self._last):
+        if (sent or self._last) and not _equal(sent, self._last):
             self._last = sent
             self._flat = self._with_sender({**self._shared, **flatten_context(sent)})
         return self._flat

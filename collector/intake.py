@@ -17,7 +17,7 @@ from collector.segment import put_page
 from collector.sink import Outgoing
 from collector.times import epoch_ms_or_none
 from schemas.identifiers import visitor_of
-from schemas.sent import MAX_EVENT_ID, SentEvent
+from schemas.sent import MAX_EVENT_ID, Sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def take(batch: Batch, arrival: Arrival) -> Intake:
     return Intake(groups.outgoing() + letters, verdicts, len(verdicts) - len(rejected))
 
 
-def _take_one(sent: SentEvent, arrival: Arrival, contexts: Contexts, groups: Groups) -> str | Refused:
+def _take_one(sent: Sent, arrival: Arrival, contexts: Contexts, groups: Groups) -> str | Refused:
     event = collect(sent, arrival)
     if isinstance(event, Refused):
         return event

@@ -9,7 +9,7 @@ from typing import Any, Final
 from collector.limits import MAX_CONTEXT_TEXT
 from schemas.catalog import name_to_category_action
 from schemas.context import CONTEXT_FIELDS
-from schemas.sent import MAX_NAME, SentEvent
+from schemas.sent import MAX_NAME, Sent
 
 Context = dict[str, str]
 
@@ -80,7 +80,7 @@ def _text_of(value: object) -> str:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
-def put_page(context: Context, sent: SentEvent) -> Context:
+def put_page(context: Context, sent: Sent) -> Context:
     """The context of a page event, with url, path, title and referrer from its properties where it has none.
 
     Segment's server SDKs send a page's address only as properties.
@@ -92,7 +92,7 @@ def put_page(context: Context, sent: SentEvent) -> Context:
     return {**context, **found} if found else context
 
 
-def name_event(sent: SentEvent) -> tuple[str, str] | None:
+def name_event(sent: Sent) -> tuple[str, str] | None:
     """eventCategory and eventAction, by the event's type where it names none; None for a track event without a name."""
     category, action = sent.event_category, sent.event_action
     if category and action:
@@ -103,7 +103,7 @@ def name_event(sent: SentEvent) -> tuple[str, str] | None:
     return category or default[0], action or default[1]
 
 
-def _name_track(sent: SentEvent) -> tuple[str, str] | None:
+def _name_track(sent: Sent) -> tuple[str, str] | None:
     name = sent.event_action or sent.event
     if not name:
         return None
@@ -111,7 +111,7 @@ def _name_track(sent: SentEvent) -> tuple[str, str] | None:
     return name_to_category_action(name, category if isinstance(category, str) and len(category) <= MAX_NAME else None)
 
 
-def properties_of(sent: SentEvent) -> dict[str, Any]:
+def properties_of(sent: Sent) -> dict[str, Any]:
     """The event's properties, with Segment's traits, groupId, and category of a page or screen among them."""
     if sent.traits is None and sent.group_id is None and sent.category is None:
         return sent.properties or {}

@@ -1,5 +1,7 @@
 """Which ids name a visitor, and the key under which that visitor's events travel."""
 
+from functools import lru_cache
+
 # What programs send where they know nobody. Values that client libraries print for "no value", names given to everybody
 # who is not logged in, and names of fields that a template left unfilled.
 PLACEHOLDERS = frozenset(
@@ -23,6 +25,7 @@ def is_placeholder(value: str) -> bool:
     return trimmed.lower() in PLACEHOLDERS or not trimmed.strip("0-")
 
 
+@lru_cache(maxsize=1024)  # asked again and again of the same few
 def visitor_of(anonymous_id: str, user_id: str) -> str:
     """The visitor of an event: its anonymousId, its userId where there is none, "" where both are placeholders."""
     if not is_placeholder(anonymous_id):
