@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Final
 
@@ -91,6 +91,7 @@ def drive(
     while not generator.done:
         generator.see(sum(stack.accounted()) - sum(before))
         at = time.perf_counter() - began
+        stack.cpu_seconds()  # of a process that is killed meanwhile
         samples.append(Sample(at, generator.count.accepted, stack.queryable() - already, stack.memory_mb()))
         show(samples[-1])
         meanwhile(at)
@@ -163,8 +164,3 @@ class _Generator:
     def _read(self, output: IO[bytes]) -> None:
         for line in output:
             self.count = msgspec.json.decode(line, type=Count)
-
-
-def summed(figures: Mapping[str, float]) -> str:
-    """`worker 12.1, collector 6.0`, the largest first."""
-    return ", ".join(f"{name} {value:.1f}" for name, value in sorted(figures.items(), key=lambda item: -item[1]))

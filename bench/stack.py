@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ class BenchStack(RunningStack):
     def __init__(self, folder: Path, port_base: int, workers: int) -> None:
         super().__init__(folder, port_base, workers)
         self._client = httpx.Client(timeout=_LONG)
+        self._used: dict[int, tuple[str, float]] = {}
 
     @property
     def pids(self) -> Mapping[str, int]:
@@ -41,19 +42,19 @@ class BenchStack(RunningStack):
         return {"up": noted["supervisor"], **noted["pids"]}
 
     def cpu_seconds(self) -> dict[str, float]:
-        """User and system time of each process; workers together."""
-        return self._of_each(lambda process: sum(process.cpu_times()[:2]))
+        """User and system time of each program, with what processes that ended since had used when last asked."""
+        for name, process in self._processes():
+            self._used[process.pid] = (name, sum(process.cpu_times()[:2]))
+        return _summed(self._used.values())
 
     def memory_mb(self) -> dict[str, float]:
-        """Resident memory of each process; workers together."""
-        return self._of_each(lambda process: process.memory_info().rss / 1e6)
+        """Resident memory of each program; workers together."""
+        return _summed((name, process.memory_info().rss / 1e6) for name, process in self._processes())
 
-    def _of_each(self, read: Callable[[psutil.Process], float]) -> dict[str, float]:
-        figures: dict[str, float] = {}
+    def _processes(self) -> Iterator[tuple[str, psutil.Process]]:
         for name, pid in self.pids.items():
-            program = name.split("-")[0]
-            figures[program] = figures.get(program, 0.0) + read(psutil.Process(pid))
-        return figures
+            if psutil.pid_exists(pid):  # one that was killed may not have a successor yet
+                yield name.split("-")[0], psutil.Process(pid)
 
     def queryable(self) -> int:
         """Events that the rollup counts now, without those that were filled in."""
@@ -85,6 +86,13 @@ class BenchStack(RunningStack):
         if done.returncode:
             print(done.stdout, done.stderr, file=sys.stderr)
         return done.returncode
+
+
+def _summed(figures: Iterable[tuple[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = {}
+    for name, value in figures:
+        sums[name] = sums.get(name, 0.0) + value
+    return sums
 
 
 @contextmanager
