@@ -26,8 +26,10 @@ def read_results(file: Path) -> Document:
 
 
 def merge_results(documents: Sequence[Document]) -> Document:
-    """The last run of each scenario, in the order of their first; of the machine as it was in the last file."""
-    results = {result["scenario"]: result for document in documents for result in document["results"]}
+    """The last sound run of each scenario, in the order of their first; of the machine as it was in the last file."""
+    every = [result for document in documents for result in document["results"]]
+    # Figures of a run that lost or doubled an event are no figures.
+    results = {result["scenario"]: result for result in every if result["verify"] == 0 and not result["faults"]}
     return {"machine": documents[-1]["machine"], "results": list(results.values())}
 
 
