@@ -6,9 +6,10 @@ Plain ASGI, not a framework: a route here is one path with one method, and a fra
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 from starlette.types import Receive, Scope, Send
 
 from collector.answers import (
@@ -97,8 +98,9 @@ class Collector:
         except ClientGone:
             return
         route = request.path if request.path in EVENT_ROUTES or request.path in self._pages else "other"
-        metrics.COLLECTOR_REQUESTS.labels(route, str(answer.status)).inc()
-        metrics.COLLECTOR_REQUEST_SECONDS.labels(route).observe(self._monotonic() - started)
+        requests, seconds = _request_metrics(route, answer.status)
+        requests.inc()
+        seconds.observe(self._monotonic() - started)
         await send_answer(send, answer, cors_headers(request.header(b"origin"), request.tenant, request.tenants))
 
     async def _answer(self, request: Request) -> Answer:
@@ -186,9 +188,22 @@ def _authenticate(request: Request) -> Tenant:
     return tenant
 
 
+@cache  # finding a metric by its labels costs as much as an event, and routes and statuses are few
+def _request_metrics(route: str, status: int) -> tuple[Counter, Histogram]:
+    return (
+        metrics.COLLECTOR_REQUESTS.labels(route, str(status)),
+        metrics.COLLECTOR_REQUEST_SECONDS.labels(route),
+    )
+
+
+@cache  # as many as there are tenants
+def _accepted_metric(company_id: str) -> Counter:
+    return metrics.COLLECTOR_ACCEPTED.labels(company_id)
+
+
 def _count_events(company_id: str, intake: Intake) -> None:
     if intake.accepted:
-        metrics.COLLECTOR_ACCEPTED.labels(company_id).inc(intake.accepted)
+        _accepted_metric(company_id).inc(intake.accepted)
     if intake.accepted < len(intake.verdicts):
         for verdict in intake.verdicts:
             if verdict.refused is not None:

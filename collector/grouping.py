@@ -37,7 +37,7 @@ class Groups:
     def add(self, visitor: str, anonymous_id: str, event: CollectedEvent, context: Context) -> None:
         """Put the event at the end of its visitor's record; its context becomes what differs from the record's."""
         group = self._open.get((visitor, anonymous_id))
-        if group is not None:
+        if group is not None and context is not group.context:
             event["context"] = differences(context, group.context)
         length = _length_of(event)
         if group is None or group.length + length > MAX_RECORD_TEXT:

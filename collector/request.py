@@ -55,6 +55,8 @@ class Request:
         return Sender(self.client, self._country(), agent)
 
     def _country(self) -> str:
+        if self.headers.keys().isdisjoint(_COUNTRY_HEADERS):
+            return ""
         for name in _COUNTRY_HEADERS:
             if name in self.headers:
                 country = self.headers[name].decode("latin-1").strip().upper()

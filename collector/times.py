@@ -16,7 +16,8 @@ def epoch_ms(sent: Any) -> int:
     """
     if isinstance(sent, str):
         moment = datetime.fromisoformat(sent)
-        return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MILLISECOND
+        since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+        return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000  # cheaper than a division
     if isinstance(sent, int | float) and not isinstance(sent, bool) and _FIRST <= sent <= _LAST:
         return int(sent)
     raise ValueError("neither ISO 8601 text nor milliseconds since the epoch, of the years 1 to 9999")
