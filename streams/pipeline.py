@@ -199,18 +199,22 @@ class Settled:
 
 
 class _Contexts:
-    """The complete contexts of one record; nearly always its events share one."""
+    """The complete contexts of one record: its events share one, or a run of them one that differs alike."""
 
     def __init__(self, pipeline: Pipeline, shared: dict[str, str]) -> None:
         self._pipeline = pipeline
         self._raw = shared
         self._shared: tuple[str | bool, ...] | None = None
+        self._last_own: dict[str, str] = {}
+        self._last: tuple[str | bool, ...] = ()
 
     def of(self, source: CollectedEvent) -> tuple[str | bool, ...]:
         """The event's own context."""
         own = source["context"]
         if own:
-            return self._pipeline.complete_context({**self._raw, **own})
+            if own != self._last_own:
+                self._last_own, self._last = own, self._pipeline.complete_context({**self._raw, **own})
+            return self._last
         if self._shared is None:
             self._shared = self._pipeline.complete_context(dict(self._raw))
         return self._shared
