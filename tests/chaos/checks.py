@@ -1,18 +1,23 @@
 """What a run has to have left, by what the producers know and by nothing that the pipeline says of itself."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from headrace.traffic import Fate
 from headrace.traffic_expected import Expectation
 from schemas.identifiers import visitor_of
 from streams.core.sessions import recompute
-from tests.chaos.ground import Ground
 from tests.chaos.producers import Record
 
 _GAP_MS = 30 * 60_000
+
+
+class Warehouse(Protocol):
+    """Where the rows of a query come from."""
+
+    def rows(self, sql: str) -> Sequence[Sequence[Any]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +39,14 @@ class Outcome:
         return both | twice | {event for event in record.accepted if self.letters[event] > 1}
 
 
-def missing(ground: Ground, record: Record) -> int:
+def missing(warehouse: Warehouse, record: Record) -> int:
     """How many accepted events are neither stored nor dead yet."""
-    return len(_found(ground).lost(record))
+    return len(_found(warehouse).lost(record))
 
 
-def _found(ground: Ground) -> Outcome:
-    events = Counter({event: int(count) for event, count in ground.rows(_counted("events"))})
-    letters = Counter({event: int(count) for event, count in ground.rows(_counted("dead_letters FINAL"))})
+def _found(warehouse: Warehouse) -> Outcome:
+    events = Counter({event: int(count) for event, count in warehouse.rows(_counted("events"))})
+    letters = Counter({event: int(count) for event, count in warehouse.rows(_counted("dead_letters FINAL"))})
     return Outcome(events, letters, [])
 
 
@@ -49,9 +54,9 @@ def _counted(table: str) -> str:
     return f"SELECT eventId, count() FROM headrace.{table} WHERE eventId != '' GROUP BY eventId"
 
 
-def check(ground: Ground, record: Record) -> Outcome:
+def check(warehouse: Warehouse, record: Record) -> Outcome:
     """Compare everything; an empty list of faults is a pass."""
-    outcome = _found(ground)
+    outcome = _found(warehouse)
     faults = outcome.faults
     _tell(faults, "events were lost", outcome.lost(record))
     _tell(faults, "events were doubled", outcome.doubled(record))
@@ -61,8 +66,8 @@ def check(ground: Ground, record: Record) -> Outcome:
     due = {event for event in record.accepted if record.items[event].fate is Fate.DEAD}
     _tell(faults, "events should be dead and are stored", due & outcome.events.keys())
     _tell(faults, "events should be stored and are dead", (record.accepted - due) & outcome.letters.keys())
-    _tell(faults, "rollup rows differ from what was sent", _differing_rollups(ground, record))
-    _tell(faults, "visitors' sessions differ from what was sent", _differing_sessions(ground, record))
+    _tell(faults, "rollup rows differ from what was sent", _differing_rollups(warehouse, record))
+    _tell(faults, "visitors' sessions differ from what was sent", _differing_sessions(warehouse, record))
     return outcome
 
 
@@ -75,7 +80,7 @@ def _stored(record: Record) -> Iterable[Mapping[str, Any]]:
     return (record.items[event].event for event in record.accepted if record.items[event].fate is not Fate.DEAD)
 
 
-def _differing_rollups(ground: Ground, record: Record) -> Iterable[object]:
+def _differing_rollups(warehouse: Warehouse, record: Record) -> Iterable[object]:
     """Events and persons a day and action, the persons by the links that were sent."""
     expectation = Expectation()
     for event in record.accepted:
@@ -89,11 +94,11 @@ def _differing_rollups(ground: Ground, record: Record) -> Iterable[object]:
         f"arrayUniq(arrayMap(v -> {person}, groupUniqArrayMerge(d.visitors))) "
         "FROM headrace.daily_parts AS d GROUP BY date, eventCategory, eventAction"
     )
-    found = {(*key, int(events), int(users)) for *key, events, users in ground.rows(sql)}
+    found = {(*key, int(events), int(users)) for *key, events, users in warehouse.rows(sql)}
     return expected ^ found
 
 
-def _differing_sessions(ground: Ground, record: Record) -> Iterable[object]:
+def _differing_sessions(warehouse: Warehouse, record: Record) -> Iterable[object]:
     times: defaultdict[str, list[int]] = defaultdict(list)
     for event in _stored(record):
         times[visitor_of(event.get("anonymousId", ""), event.get("userId", ""))].append(event["timestamp"])
@@ -103,5 +108,5 @@ def _differing_sessions(ground: Ground, record: Record) -> Iterable[object]:
         "groupArray((toUnixTimestamp64Milli(s.startedAt), toUnixTimestamp64Milli(s.endedAt), s.events)) "
         "FROM headrace.sessions AS s GROUP BY visitorId"
     )
-    found = {visitor: sorted(tuple(map(int, row)) for row in rows) for visitor, rows in ground.rows(sql)}
+    found = {visitor: sorted(tuple(map(int, row)) for row in rows) for visitor, rows in warehouse.rows(sql)}
     return {visitor for visitor in expected.keys() | found.keys() if expected.get(visitor) != found.get(visitor)}
