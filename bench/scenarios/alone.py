@@ -5,7 +5,6 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 
 from bench.context import Bench, new_plan, result
 from bench.results import Figure, Result, at_least
@@ -26,16 +25,16 @@ def run(bench: Bench) -> list[Result]:
         def go_on(at: float) -> None:
             """The workers start as the load ends."""
             if at >= plan.seconds and not began:
-                began.append((time.perf_counter(), stack.cpu_seconds(), sum(stack.accounted())))
+                began.append((time.time(), stack.cpu_seconds(), sum(stack.accounted())))
                 _signal_workers(stack, signal.SIGCONT)
 
         with _workers_stopped(stack):
             driven = bench.drive("collector alone", stack, plan, go_on)
-        (_, then, stored), now = began[0], stack.cpu_seconds()
+        (resumed, then, stored), now = began[0], stack.cpu_seconds()
         events = sum(stack.accounted()) - stored
         collector = (then["collector"] - cpu["collector"]) / driven.count.accepted * 1e6
         used = {name: (now[name] - then[name]) / events * 1e6 for name in now}
-        rate = _drain_rate(stack)
+        rate = _drain_rate(stack, resumed)
         figures = [
             Figure("collector alone, acknowledged", driven.accepted_rate, "events/s", at_least(90_000)),
             Figure("collector alone, CPU", collector, "µs/event"),
@@ -63,16 +62,16 @@ def _signal_workers(stack: BenchStack, number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-_STORED_AT = """
-SELECT toUnixTimestamp64Milli(storedAt), sum(events) FROM blocks WHERE topic = 'events.collected'
-GROUP BY storedAt ORDER BY storedAt FORMAT TabSeparated
+_DRAINED = """
+SELECT sum(events) / (dateDiff('millisecond', {began}, max(storedAt)) / 1000) FROM blocks
+WHERE topic = 'events.collected' AND storedAt > {began}
+"""
+_BEGAN = """
+(SELECT min(claimedAt) FROM block_claims
+ WHERE topic = 'events.collected' AND toUnixTimestamp64Milli(claimedAt) > {resumed})
 """
 
 
-def _drain_rate(stack: BenchStack) -> float:
-    """Events/s from the first block after the longest pause, when the workers stood still, to the last."""
-    rows = [tuple(map(int, line.split())) for line in stack.ask(_STORED_AT).splitlines()]
-    pauses = [after[0] - before[0] for before, after in pairwise(rows)]
-    first = pauses.index(max(pauses)) + 1
-    seconds = (rows[-1][0] - rows[first][0]) / 1000
-    return sum(events for _, events in rows[first + 1 :]) / seconds if seconds else 0.0
+def _drain_rate(stack: BenchStack, resumed: float) -> float:
+    """Events/s from the first claim after the workers went on (s since the epoch) to the last block."""
+    return float(stack.ask(_DRAINED.format(began=_BEGAN.format(resumed=int(resumed * 1000)))))
