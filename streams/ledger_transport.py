@@ -28,6 +28,14 @@ class LedgerConsumer(Consumer):
     starts: Mapping[TP, int] = {}
     has_room: Callable[[TP], bool]
 
+    def highwater(self, tp: TP) -> int | None:
+        """The log's end as far as it is known; aiokafka asserts that the partition is assigned, which may be over."""
+        try:
+            end: int | None = super().highwater(tp)
+        except AssertionError:
+            return None
+        return end
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek the assigned partitions to their positions in the ledger."""
         starts = {tp: self.starts[tp] for tp in self.assignment()}
