@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from schemas.records import DeadLetter
 
@@ -102,8 +102,7 @@ class StoreUnavailable(Exception):
     """The warehouse does not answer now; nothing is lost by trying again."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSpan:
+class SessionSpan(NamedTuple):
     """A session as it is stored: the ids that were overridden into it count as it."""
 
     visitor: str  # the record key, companyId:visitor
@@ -141,7 +140,8 @@ class StateStore(Protocol):
 class RecentState:
     """What a new owner of a partition needs: ids with their time of receipt, and sessions."""
 
-    ids: Sequence[tuple[Any, ...]]  # (companyId, eventId, receivedAt), oldest first
+    ids: Sequence[str]  # event keys, oldest first
+    received_at: Sequence[int]  # of each of them, ms
     ids_since: int  # every id received at or after this time (ms) is among them
     sessions: Iterable[SessionSpan]
 

@@ -36,3 +36,8 @@ def visitor_of(anonymous_id: str, user_id: str) -> str:
 def record_key(company_id: str, visitor: str) -> str:
     """The visitor key "companyId:visitor", the log's record key. Exact only while no companyId contains a colon."""
     return f"{company_id}:{visitor}"
+
+
+def event_key(company_id: str, event_id: str) -> str:
+    """The key of a tenant's event. Exact while no companyId contains a NUL."""
+    return f"{company_id}\0{event_id}"

@@ -12,7 +12,7 @@ from typing import Final
 from schemas.blocks import Accounts, BlockRows, Found
 from schemas.codec import Codec, UndecodableRecord
 from schemas.context import CONTEXT_FIELDS
-from schemas.identifiers import record_key
+from schemas.identifiers import event_key, record_key
 from schemas.reasons import Reason
 from schemas.records import CollectedEvent, DeadLetter
 from schemas.stages import (
@@ -24,7 +24,7 @@ from schemas.stages import (
 )
 from streams.core.enrich import UserAgent, enrich
 from streams.core.identity import Link, link_or_alias
-from streams.core.recent_ids import Coverage, event_key
+from streams.core.recent_ids import Coverage
 from streams.core.redact import (
     RedactionPolicy,
     may_have_secret_keys,

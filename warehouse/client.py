@@ -84,12 +84,13 @@ class ClickHouse:
         return list(zip(*self.columns(sql, parameters), strict=True))
 
     def columns(self, sql: str, parameters: Mapping[str, Any] | None = None) -> Sequence[Sequence[Any]]:
-        """The result's columns, for large answers."""
+        """The result's columns, for large answers; none at all where there are no rows."""
         try:
             result = self._connected().query(sql, parameters=dict(parameters or {}), settings=QUERY_SETTINGS)
         except OperationalError as error:
             raise self._unavailable(error) from error
-        return result.result_columns or [() for _ in result.column_names]
+        columns: Sequence[Sequence[Any]] = result.result_columns
+        return columns
 
     def named(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         """The result's rows as column -> value, for small answers."""

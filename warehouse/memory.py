@@ -20,7 +20,7 @@ from schemas.blocks import (
     SessionSpan,
     StoreUnavailable,
 )
-from schemas.identifiers import record_key
+from schemas.identifiers import event_key, record_key
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS
 from warehouse.blocks import by_month
@@ -143,7 +143,8 @@ class MemoryWarehouse:
             if self._value(row, "receivedAt") >= since
         )
         spans = [span for span in self._spans() if span.end >= since]
-        return RecentState([(company, event, at) for at, company, event in ids], since, spans)
+        keys = [event_key(company, event) for _, company, event in ids]
+        return RecentState(keys, [at for at, _, _ in ids], since, spans)
 
     def lookup(
         self,
@@ -209,13 +210,17 @@ class MemoryWarehouse:
         ]
 
     def _spans(self) -> list[SessionSpan]:
-        times: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+        times: dict[tuple[str, str], list[int]] = defaultdict(list)
         for row in self.events:
             visitor = self._value(row, "anonymousId") or self._value(row, "userId")
-            key = (self._value(row, "companyId"), visitor, self._value(row, "sessionId"))
+            key = (record_key(self._value(row, "companyId"), visitor), self._value(row, "sessionId"))
             times[key].append(self._value(row, "timestamp"))
         rows = [(*key, min(at), max(at)) for key, at in times.items()]
-        return merge_overridden(rows, [(*key, target) for key, (_, target) in self.overrides.items()])
+        overrides = [
+            (record_key(company, visitor), later, target)
+            for (company, visitor, later), (_, target) in self.overrides.items()
+        ]
+        return list(merge_overridden(rows, overrides))
 
     @staticmethod
     def _value(row: Row, column: str) -> Any:

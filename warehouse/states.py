@@ -5,15 +5,15 @@ find its own events stored. The sessions may contain them: placing an event a se
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
-from schemas.identifiers import record_key
 from warehouse.client import ClickHouse, available
 
 _OURS: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions:UInt32} = {number:UInt32}"
 _UNFINISHED: Final = "(logId = {log:String} AND logPartition = {number:UInt32} AND logOffset >= {position:UInt64})"
+_VISITOR: Final = "concat(companyId, ':', visitorId)"  # as record_key makes it
 _SPANS: Final = "toUnixTimestamp64Milli(min(s.startedAt)), toUnixTimestamp64Milli(max(s.endedAt))"
 
 #: Inserts outlive their worker: the server goes on with what it has received. The tokens begin with the log's identity.
@@ -30,7 +30,7 @@ SELECT journal, max(sequence) FROM blocks ARRAY JOIN mapKeys(journals) AS journa
 WHERE topic = {topic:String} AND partition = {number:UInt32} GROUP BY journal
 """
 _RECENT_IDS = f"""
-SELECT companyId, eventId, toUnixTimestamp64Milli(receivedAt) AS at FROM event_ids
+SELECT concat(companyId, char(0), eventId), toUnixTimestamp64Milli(receivedAt) FROM event_ids
 WHERE receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}
 ORDER BY receivedAt DESC LIMIT {{limit:UInt64}}
 """
@@ -44,12 +44,12 @@ _DEAD_IDS: Final = (
     "(logId = %(log)s AND topic = %(topic)s AND partition = %(number)s AND offset >= %(position)s)"
 )
 _RECENT_SESSIONS = f"""
-SELECT s.companyId, s.visitorId, s.sessionId, {_SPANS} FROM session_parts AS s
+SELECT {_VISITOR}, s.sessionId, {_SPANS} FROM session_parts AS s
 WHERE s.month >= toYYYYMM(fromUnixTimestamp64Milli({{since:Int64}}, 'UTC'))
   AND s.endedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS}
 GROUP BY s.companyId, s.visitorId, s.sessionId
 """
-_OVERRIDES = "SELECT companyId, visitorId, sessionId, tupleElement(min(target), 2) FROM session_overrides"
+_OVERRIDES = f"SELECT {_VISITOR}, sessionId, tupleElement(min(target), 2) FROM session_overrides"
 _BY_OVERRIDE = "GROUP BY companyId, visitorId, sessionId"
 
 
@@ -75,10 +75,11 @@ class ClickHouseStateStore:
     def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:
         """Ids and sessions at or after `since` (ms); fewer ids, and a later `ids_since`, where the limit is met."""
         where = {**_where(partition), "partitions": partitions, "position": position, "since": since}
-        ids = self._rows(_RECENT_IDS, {**where, "limit": self._id_limit})[::-1]
-        ids_since = since if len(ids) < self._id_limit else ids[0][2] + 1
+        ids, received_at = self._columns(_RECENT_IDS, {**where, "limit": self._id_limit}) or ((), ())
+        ids_since = since if len(ids) < self._id_limit else received_at[-1] + 1
         targets = self._rows(f"{_OVERRIDES} WHERE {_OURS} {_BY_OVERRIDE}", where)
-        return RecentState(ids, ids_since, merge_overridden(self._rows(_RECENT_SESSIONS, where), targets))
+        sessions = merge_overridden(zip(*self._columns(_RECENT_SESSIONS, where), strict=True), targets)
+        return RecentState(ids[::-1], received_at[::-1], ids_since, sessions)
 
     def lookup(
         self,
@@ -102,10 +103,13 @@ class ClickHouseStateStore:
             return []
         visitors = tuple((company_id, visitor) for company_id, _, visitor in (key.partition(":") for key in spans))
         where = "WHERE (companyId, visitorId) IN %(visitors)s"
-        sql = f"SELECT s.companyId, s.visitorId, s.sessionId, {_SPANS} FROM session_parts AS s {where} {_BY_OVERRIDE}"
+        sql = f"SELECT {_VISITOR}, s.sessionId, {_SPANS} FROM session_parts AS s {where} {_BY_OVERRIDE}"
         targets = self._rows(f"{_OVERRIDES} {where} {_BY_OVERRIDE}", {"visitors": visitors})
         stored = merge_overridden(self._rows(sql, {"visitors": visitors}), targets)
         return [span for span in stored if span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]]
+
+    def _columns(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
+        return available(lambda: self._client.columns(sql, parameters))
 
     def _rows(self, sql: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         return available(lambda: self._client.rows(sql, parameters))
@@ -115,18 +119,23 @@ def _where(partition: Partition) -> dict[str, Any]:
     return {"log": partition.log_id, "topic": partition.topic, "number": partition.number}
 
 
-def merge_overridden(rows: Iterable[tuple[Any, ...]], overrides: Iterable[tuple[Any, ...]]) -> list[SessionSpan]:
-    """Stored sessions (company, visitor, id, start, end) as sessions, each with all ids that are read as its own."""
-    target_of = {(company, visitor, later): target for company, visitor, later, target in overrides}
-    later_ids: dict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for (company, visitor, later), target in target_of.items():
-        later_ids[company, visitor, target].append(later)
-    spans: dict[tuple[str, str, str], tuple[int, int]] = {}
-    for company, visitor, session_id, start, end in rows:
-        key = (company, visitor, target_of.get((company, visitor, session_id), session_id))
+def merge_overridden(rows: Iterable[tuple[Any, ...]], overrides: Iterable[tuple[Any, ...]]) -> Iterator[SessionSpan]:
+    """Stored sessions (visitor, id, start, end) as sessions, each with all ids that are read as its own.
+
+    Nearly all are nobody's target and have none: those are handed on as they come.
+    """
+    target_of = {(visitor, later): target for visitor, later, target in overrides}
+    overridden = {session_id for (_, later), target in target_of.items() for session_id in (later, target)}
+    spans: dict[tuple[str, str], tuple[int, int]] = {}
+    for visitor, session_id, start, end in rows:
+        if session_id not in overridden:
+            yield SessionSpan(visitor, session_id, start, end)
+            continue
+        key = (visitor, target_of.get((visitor, session_id), session_id))
         first, last = spans.get(key, (start, end))
         spans[key] = (min(first, start), max(last, end))
-    return [
-        SessionSpan(record_key(key[0], key[1]), key[2], start, end, tuple(later_ids.get(key, ())))
-        for key, (start, end) in spans.items()
-    ]
+    later_ids: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for (visitor, later), target in target_of.items():
+        later_ids[visitor, target].append(later)
+    for key, (start, end) in spans.items():
+        yield SessionSpan(*key, start, end, tuple(later_ids.get(key, ())))

@@ -4,6 +4,8 @@ Times are ms since the epoch. A key is `event_key(company_id, event_id)`, held w
 """
 
 import re
+from collections.abc import Sequence
+from itertools import repeat
 
 # Few enough that asking all of them is cheap, enough that dropping one keeps most of what is held.
 GENERATIONS = 8
@@ -56,6 +58,16 @@ class RecentIds:
             self._generations.append(_Generation(self.since - 1))
         return True
 
+    def load(self, keys: Sequence[str], received_at: Sequence[int]) -> None:
+        """Hold many keys at once, the oldest first: much faster than to `add` each."""
+        size = max(self._limit // GENERATIONS, 1)
+        for start in range(0, len(keys), size):
+            chunk = list(keys[start : start + size])
+            generation = _Generation(received_at[start + len(chunk) - 1])
+            generation.keys = chunk
+            self._generation_of.update(zip(chunk, repeat(generation)))
+            self._generations.insert(-1, generation)
+
     def evict(self, before: int) -> None:
         """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.
 
@@ -73,7 +85,8 @@ class RecentIds:
         self._generations.remove(generation)
         self.since = max(self.since, generation.latest + 1)
         for key in generation.keys:
-            self._generation_of.pop(key, None)
+            if self._generation_of.get(key) is generation:  # one that was loaded twice is the later generation's
+                del self._generation_of[key]
 
 
 class Coverage:
@@ -108,11 +121,6 @@ class _Generation:
     def __init__(self, latest: int) -> None:
         self.keys: list[str] = []
         self.latest = latest
-
-
-def event_key(company_id: str, event_id: str) -> str:
-    """The key of a tenant's event. Exact while no companyId contains a NUL."""
-    return f"{company_id}\0{event_id}"
 
 
 def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from schemas.blocks import Partition, RecentState
-from streams.core.recent_ids import RecentIds, event_key
+from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Session, Sessions
 
 
@@ -25,8 +25,7 @@ class PartitionState:
 
     def load(self, recent: RecentState) -> None:
         """Take over what was read back."""
-        for company_id, event_id, received_at in recent.ids:
-            self.ids.add(event_key(company_id, event_id), received_at)
+        self.ids.load(recent.ids, recent.received_at)
         for span in recent.sessions:
             self.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
 

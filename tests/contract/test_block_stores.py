@@ -11,6 +11,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.blocks import Accounts, Block, BlockRows, BlockStore, OrphanStore, Partition, StateStore, StoreUnavailable
+from schemas.identifiers import event_key
 from schemas.records import DeadLetter
 from schemas.settings import ClickHouseSettings
 from schemas.stages import EVENT_COLUMNS
@@ -262,7 +263,8 @@ def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wareho
     ids = [("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")]
     assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
     recent = warehouse.states.recent(PARTITION, 1, 1, SEPTEMBER)
-    assert [event_id for _, event_id, _ in recent.ids] == ["finished"]
+    assert list(recent.ids) == [event_key("acme", "finished")]
+    assert list(recent.received_at) == [SEPTEMBER]
 
 
 def letter(event_id: str, offset: int, log_id: str = "log", **fields: object) -> DeadLetter:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.core.recent_ids import Coverage, RecentIds, event_key, oldest_time
+from schemas.identifiers import event_key
+from streams.core.recent_ids import Coverage, RecentIds, oldest_time
 
 unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
@@ -41,6 +42,20 @@ def test_a_key_added_at_or_after_since_is_never_new(steps: list[tuple[int, int, 
     ids = RecentIds(START - 10, limit)
     for added in run(ids, steps):
         assert [key for key, at in added.items() if ids.covers(at) and not ids.seen(key)] == []
+
+
+@unhurried
+@given(st.lists(st.tuples(st.integers(0, 29), st.integers(-20, 0)), max_size=40), steps_of, st.integers(0, 40))
+def test_keys_loaded_at_once_are_held_like_those_added_one_by_one(
+    loaded: list[tuple[int, int]], steps: list[tuple[int, int, bool, int]], limit: int
+) -> None:
+    ids, loaded = RecentIds(START - 30, limit), sorted(loaded, key=lambda pair: pair[1])
+    ids.load([KEYS[number] for number, _ in loaded], [START + back for _, back in loaded])
+    before = {KEYS[number]: START + back for number, back in loaded}
+    assert len(ids) == len(before)
+    for added in run(ids, steps):
+        held = {key: max(at, added.get(key, at)) for key, at in before.items()} | added
+        assert [key for key, at in held.items() if ids.covers(at) and not ids.seen(key)] == []
 
 
 @unhurried
