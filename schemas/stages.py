@@ -1,6 +1,6 @@
-"""One frozen type for each stage of the pipeline, named by what has been done to the event.
+"""Frozen types for what passes through the pipeline, named by what has been done to it.
 
-msgspec structs that the garbage collector does not track: a worker makes one of each for every event.
+msgspec structs that the garbage collector does not track: a worker makes two for every event, and then its row.
 """
 
 from typing import Any, Final
