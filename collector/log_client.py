@@ -5,7 +5,7 @@ would put record 11 on the empty log before the lost 6 to 10 are sent again, and
 than the last they saw, would lose them. So this client owns its connections and counts sessions: a session is a
 stretch of time in which no connection was lost and no batch refused. A caller who names the session with a record has
 it fail, rather than go out, in a later one. An idempotent producer would add nothing: at most one batch of a partition
-is in flight, and readers drop what comes twice.
+is in flight, and readers recognise what comes twice.
 """
 
 import asyncio

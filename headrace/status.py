@@ -40,6 +40,7 @@ class Status:
     dead: int
     in_flight: int
     lag_seconds: float
+    paused: int
     company_id: str
     write_key: str
     urls: Mapping[str, str]
@@ -56,6 +57,7 @@ class Status:
             "dead": self.dead,
             "inFlight": self.in_flight,
             "lagSeconds": round(self.lag_seconds, 1),
+            "pausedPartitions": self.paused,
             "companyId": self.company_id,
             "writeKey": self.write_key,
             "urls": dict(self.urls),
@@ -69,17 +71,23 @@ def read_status(port_base: int) -> Status:
     ledger = _read_ledger(endpoints.clickhouse_url)
     company_id, write_key = _first_tenant(run_file["tenants_file"] if run_file else None)
     workers = worker_urls(endpoints, port_base)
-    lags = [lag for url in workers for lag in _values("worker", url, "headrace_worker_lag_seconds")]
-    accepted, in_flight, log_answers = _count_accepted(endpoints, run_file, ledger)
+    collector, by_worker = (
+        _Published("collector", endpoints.collector_url),
+        [_Published("worker", url) for url in workers],
+    )
+    accepted, in_flight, log_answers = _count_accepted(endpoints, run_file, ledger, collector)
     return Status(
         ready=run_file is not None and run_file["started"] and log_answers and _are_ready(endpoints, workers),
         accepted=accepted,
-        rejected=int(sum(_values("collector", endpoints.collector_url, "headrace_collector_rejected_total"))),
+        rejected=collector.total("headrace_collector_rejected_total"),
         stored=ledger.stored,
         duplicate=ledger.duplicate,
         dead=ledger.dead,
         in_flight=in_flight,
-        lag_seconds=max(lags, default=0.0),
+        lag_seconds=max(
+            (lag for worker in by_worker for lag in worker.values("headrace_worker_lag_seconds")), default=0.0
+        ),
+        paused=sum(worker.total("headrace_worker_paused_partitions") for worker in by_worker),
         company_id=company_id,
         write_key=write_key,
         urls={
@@ -91,12 +99,14 @@ def read_status(port_base: int) -> Status:
     )
 
 
-def _count_accepted(endpoints: Endpoints, run_file: RunFile | None, ledger: "_Ledger") -> tuple[int, int, bool]:
+def _count_accepted(
+    endpoints: Endpoints, run_file: RunFile | None, ledger: "_Ledger", collector: "_Published"
+) -> tuple[int, int, bool]:
     """Accepted, in flight, and whether the log could be asked where it had to be."""
     if run_file is None or run_file["log_forgets"]:
-        accepted = int(sum(_values("collector", endpoints.collector_url, "headrace_collector_journal_events")))
+        accepted = collector.total("headrace_collector_journal_events")
         return accepted, max(accepted - ledger.events, 0), True
-    spooled = int(sum(_values("collector", endpoints.collector_url, "headrace_collector_spool_records")))
+    spooled = collector.total("headrace_collector_spool_records")
     try:
         # The spool first: what goes from there to the log in between counts twice for a moment, and never not at all.
         waiting = spooled + asyncio.run(count_waiting(BrokerSettings(broker=endpoints.broker), ledger.positions))
@@ -110,12 +120,22 @@ def _are_ready(endpoints: Endpoints, workers: Sequence[str]) -> bool:
     return all(map(_answers, (*ready, f"{endpoints.clickhouse_url}/ping")))
 
 
-def _values(part: str, url: str, name: str) -> list[float]:
-    """The values of a metric; none where the part does not answer."""
-    try:
-        return [value for sample, _, value in read_samples(part, url) if sample == name]
-    except PartUnavailable:
-        return []
+class _Published:
+    """The figures of one part, asked for once; none where it does not answer."""
+
+    def __init__(self, part: str, url: str) -> None:
+        try:
+            self._samples = read_samples(part, url)
+        except PartUnavailable:
+            self._samples = []
+
+    def values(self, name: str) -> list[float]:
+        """The values of a metric."""
+        return [value for sample, _, value in self._samples if sample == name]
+
+    def total(self, name: str) -> int:
+        """Their sum."""
+        return int(sum(self.values(name)))
 
 
 @dataclass(frozen=True, slots=True)

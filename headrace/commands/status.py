@@ -36,6 +36,11 @@ def status(
         print(json.dumps(current.as_json()))
     else:
         Console().print(_table(current))
+    if current.paused:
+        Console(stderr=True).print(
+            f"{current.paused} partitions are paused: too many of their events would become dead letters. Look for "
+            "partition_paused in the workers' logs; it says which and what to do."
+        )
     if not current.ready:
         Console(stderr=True).print(
             f"The stack at port base {port_base} is not ready; start it with `headrace up --port-base {port_base}`."

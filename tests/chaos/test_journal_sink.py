@@ -39,6 +39,13 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
         broker.kill()
 
 
+async def lose_memory(broker: Broker) -> None:
+    """The broker dies and comes back empty."""
+    broker.kill()
+    broker.start()
+    await broker.create_topics()
+
+
 @asynccontextmanager
 async def running(
     directory: Path, broker: Broker, stored: Stored | None, *, segment_bytes: int = 8 << 20, max_bytes: int = 1 << 30
@@ -107,9 +114,7 @@ async def test_a_broker_that_lost_its_memory_while_nothing_was_sent_gets_the_old
     async with running(tmp_path / "journal", broker, nothing_stored) as (sink, _):
         await send(sink, 0, 200)
         await until(lambda: sink.unforwarded == 0)
-        broker.kill()
-        broker.start()
-        await broker.create_topics()
+        await lose_memory(broker)
         await send(sink, 200, 210)
         await until(lambda: sink.unforwarded == 0)
         assert sorted(await read_like_streams(broker)) == names(0, 210)
@@ -121,9 +126,7 @@ async def test_a_broker_that_lost_its_memory_after_the_last_record_gets_all_agai
     async with running(tmp_path / "journal", broker, nothing_stored) as (sink, _):
         await send(sink, 0, 200)
         await until(lambda: sink.unforwarded == 0)
-        broker.kill()
-        broker.start()
-        await broker.create_topics()
+        await lose_memory(broker)
 
         async def is_back() -> bool:
             return sorted(await read_like_streams(broker)) == names(0, 200)
@@ -146,9 +149,7 @@ async def test_what_was_stored_of_the_lost_log_is_not_needed_and_the_rest_is_not
         await send(sink, 500, 600)  # acknowledged by the log, never read from it
         await until(lambda: journal.segments.first.header.first_sequence > 400)
         assert sink.retained >= 100
-        broker.kill()
-        broker.start()
-        await broker.create_topics()
+        await lose_memory(broker)
         await send(sink, 600, 700)
         await until(lambda: sink.unforwarded == 0)
         read += await read_like_streams(broker, seen)

@@ -1,5 +1,6 @@
 """What does not fit is refused in one sentence, and goes on after the command that the sentence names."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -110,8 +111,9 @@ async def test_a_topic_that_was_created_anew_is_refused_and_read_as_a_new_log(tm
         admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka.address)
         await admin.start()
         await admin.delete_topics([COLLECTED])
-        while COLLECTED in await admin.list_topics():
-            pass
+        async with asyncio.timeout(30):
+            while COLLECTED in await admin.list_topics():
+                await asyncio.sleep(0.1)
         await admin.create_topics([NewTopic(COLLECTED, 4, stack.kafka.replicas)])
         await admin.close()
         send(stack, "after")
