@@ -1,6 +1,5 @@
 """What does not fit is refused in one sentence, and goes on after the command that the sentence names."""
 
-import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from schemas.topics import COLLECTED
+from tests.contract.broker_fixture import until
 from tests.stack import RunningStack, eventually, running_stack
 
 pytestmark = pytest.mark.timeout(300)
@@ -111,9 +111,11 @@ async def test_a_topic_that_was_created_anew_is_refused_and_read_as_a_new_log(tm
         admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka.address)
         await admin.start()
         await admin.delete_topics([COLLECTED])
-        async with asyncio.timeout(30):
-            while COLLECTED in await admin.list_topics():
-                await asyncio.sleep(0.1)
+
+        async def is_gone() -> bool:
+            return COLLECTED not in await admin.list_topics()
+
+        await until(is_gone)
         await admin.create_topics([NewTopic(COLLECTED, 4, stack.kafka.replicas)])
         await admin.close()
         send(stack, "after")
