@@ -25,6 +25,9 @@ def status(
 ) -> None:
     """Show what the running stack has accepted, stored and refused, and where its parts are.
 
+    Embedded, `accepted` counts every event that the collector ever took. On a Kafka of yours the log itself is counted:
+    `inFlight` is records that are on it, or spooled, and not stored, and `accepted` is that and what is accounted for.
+
     Exit 0 when it is ready, 1 when it is not.
     """
     deadline = time.monotonic() + (timeout if wait else 0)
