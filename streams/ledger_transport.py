@@ -9,33 +9,56 @@ offset that of the last. Faust's way of a message through its tasks, queues and 
 reading it from the broker does, and is paid once a poll so. Partitions whose writer is full are not polled, so that one
 does not hold up the others.
 
-The log is asked about ten times a second while there is something to read. aiokafka asks again as soon as it was
-answered, and under a steady stream every answer holds the one record that has come meanwhile: that was half of a
-worker's work.
+The log is asked once a poll, ten times a second. aiokafka by itself asks again as soon as it was answered: under a
+steady stream every answer then holds the one record that has come meanwhile, and a broker that answers at once that
+there is nothing (the embedded one does) is asked a thousand times a second. That was half of a worker's work.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer
+from faust.transport.consumer import RecordMap
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP, ConsumerMessage
 
-_LOOK_AGAIN: Final = 0.05  # seconds after which a partition that was full is asked for again
-_PACE: Final = 0.1  # seconds from one answer that held records to the next question
+_PACE: Final = 0.1  # seconds from one poll to the next
+_TURNS: Final = 8  # of the event loop; aiokafka's fetcher needs three to see that a partition was resumed, and to ask
 
 
 class LedgerConsumerThread(AIOKafkaConsumerThread):
-    """Lets aiokafka ask the log only while somebody waits for the answer."""
+    """Keeps the partitions paused but for the moments in which a poll takes what has come, or asks for more, once."""
 
-    async def _fetch_records(self, consumer: AIOKafkaConsumer, active_partitions: set[TP], **options: Any) -> Any:
-        wanted = active_partitions & consumer.assignment()
-        consumer.resume(*wanted)
-        try:
-            return await super()._fetch_records(consumer, active_partitions, **options)
-        finally:
-            consumer.pause(*(wanted & consumer.assignment()))
+    async def _fetch_records(
+        self,
+        consumer: AIOKafkaConsumer,
+        active_partitions: set[TP],
+        timeout: float | None = None,
+        max_records: int | None = None,
+    ) -> RecordMap:
+        with _resumed(consumer, active_partitions):
+            found: RecordMap = await super()._fetch_records(consumer, active_partitions, None, max_records)
+        if found:
+            return found
+        answered = consumer._fetcher._create_fetch_waiter()
+        with _resumed(consumer, active_partitions):
+            for _ in range(_TURNS):
+                await asyncio.sleep(0)
+        await asyncio.wait([answered], timeout=timeout)
+        answered.cancel()
+        with _resumed(consumer, active_partitions):
+            return await super()._fetch_records(consumer, active_partitions, None, max_records)
+
+
+@contextlib.contextmanager
+def _resumed(consumer: AIOKafkaConsumer, partitions: set[TP]) -> Iterator[None]:
+    consumer.resume(*(partitions & consumer.assignment()))
+    try:
+        yield
+    finally:
+        consumer.pause(*(partitions & consumer.assignment()))
 
 
 class LedgerConsumer(Consumer):
@@ -73,8 +96,8 @@ class LedgerConsumer(Consumer):
         clock = asyncio.get_running_loop().time
         if (pause := self._next_poll - clock()) > 0:
             await self.sleep(pause)
-        records = await self._poll(timeout)
-        self._next_poll = clock() + _PACE if records else 0.0
+        self._next_poll = clock() + _PACE
+        records = await self._poll(min(timeout, _PACE))
         for tp, found in records.items():
             if self.should_stop or not self.flow_active or generation != self.app.consumer_generation_id:
                 return  # a rebalance began: whoever owns the partition then reads it from its position
@@ -85,10 +108,8 @@ class LedgerConsumer(Consumer):
         active = self._get_active_partitions()
         open_now = {tp for tp in active if self.has_room(tp)}
         if not open_now:
-            await self.sleep(_LOOK_AGAIN)
             return {}
-        patience = timeout if len(open_now) == len(active) else _LOOK_AGAIN
-        found: Mapping[TP, list[Any]] = await self._getmany(active_partitions=open_now, timeout=patience)
+        found: Mapping[TP, list[Any]] = await self._getmany(active_partitions=open_now, timeout=timeout)
         return found
 
     def _batch_message(self, tp: TP, records: list[Any]) -> ConsumerMessage:

@@ -1,6 +1,6 @@
 """What the consumer of the workers does otherwise than Faust's."""
 
-from asyncio import Event
+import asyncio
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
@@ -23,13 +23,18 @@ def test_the_end_of_a_partition_that_a_rebalance_took_is_unknown_and_ends_no_wor
     assert consumer.highwater(TP("events.collected", 0)) is None
 
 
-class Fetched:
-    """aiokafka's consumer, as far as its records are asked for."""
+class Log:
+    """aiokafka's consumer and fetcher: asks for the partitions that are not paused, three turns after a resumption.
+
+    What is asked for comes at once, and is given away only while its partition is not paused.
+    """
 
     def __init__(self, *assigned: TP) -> None:
-        self.paused = set(assigned)
-        self.paused_while_asked: set[TP] = set()
-        self._assigned = set(assigned)
+        self.questions = list[set[TP]]()
+        self.paused = set[TP]()
+        self._assigned, self._come = set(assigned), set[TP]()
+        self._waiter: asyncio.Future[None] | None = None
+        self._asking: asyncio.Future[None] | None = None
         self._closed = False
         self._fetcher = self._subscriptions = self
         self.flow_active = True
@@ -39,6 +44,8 @@ class Fetched:
 
     def resume(self, *partitions: TP) -> None:
         self.paused.difference_update(partitions)
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.ensure_future(self._ask())
 
     def pause(self, *partitions: TP) -> None:
         self.paused.update(partitions)
@@ -46,20 +53,36 @@ class Fetched:
     def fetch_context(self) -> AbstractContextManager[None]:
         return nullcontext()
 
+    def _create_fetch_waiter(self) -> asyncio.Future[None]:
+        self._waiter = asyncio.get_running_loop().create_future()
+        return self._waiter
+
     async def fetched_records(self, partitions: set[TP], **_: Any) -> dict[TP, list[int]]:
-        self.paused_while_asked = set(self.paused)
-        return {tp: [1] for tp in partitions}
+        given = (self._come & partitions) - self.paused
+        self._come -= given
+        return {tp: [1] for tp in given}
+
+    async def _ask(self) -> None:
+        for _ in range(2):
+            await asyncio.sleep(0)
+        if question := self._assigned - self.paused:
+            self.questions.append(question)
+            self._come |= question
+            if self._waiter is not None:
+                self._waiter.set_result(None)
 
 
-async def test_the_log_is_asked_only_for_partitions_with_room_and_only_while_the_answer_is_waited_for() -> None:
+async def test_a_poll_asks_once_for_the_partitions_that_have_room_and_gives_what_came() -> None:
     open_one, full_one, lost_one = (TP("events.collected", number) for number in range(3))
-    consumer = Fetched(open_one, full_one)
+    log = Log(open_one, full_one)
+    log.pause(full_one)
     thread = LedgerConsumerThread.__new__(LedgerConsumerThread)
-    thread.consumer = consumer
-    found = await thread._fetch_records(consumer, {open_one, lost_one}, timeout=1.0)
-    assert open_one in found
-    assert consumer.paused_while_asked == {full_one}
-    assert consumer.paused == {open_one, full_one}
+    thread.consumer = log
+    for asked in (1, 2):
+        assert await thread._fetch_records(log, {open_one, lost_one}, timeout=1.0) == {open_one: [1]}
+        await asyncio.sleep(0.01)
+        assert log.questions == [{open_one}] * asked
+        assert log.paused == {open_one, full_one}
 
 
 class Polling(LedgerConsumer):
@@ -67,7 +90,7 @@ class Polling(LedgerConsumer):
 
     def __init__(self, *found: bool) -> None:
         self._found, self.pauses = iter(found), list[float]()
-        self._stopped, self._crashed = Event(), Event()
+        self._stopped, self._crashed = asyncio.Event(), asyncio.Event()
         self.app = SimpleNamespace(consumer_generation_id=1)
         self.flow_active = True
 
@@ -81,8 +104,8 @@ class Polling(LedgerConsumer):
         return tp_and_records
 
 
-async def test_after_records_were_found_the_log_is_left_alone_for_a_moment_but_never_after_none_were() -> None:
+async def test_polls_keep_a_pace_whether_records_were_found_or_not() -> None:
     consumer = Polling(True, False, True)
     found = [[message async for message in consumer.getmany(1.0)] for _ in range(3)]
     assert [len(messages) for messages in found] == [1, 0, 1]
-    assert len(consumer.pauses) == 1
+    assert len(consumer.pauses) == 2
