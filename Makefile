@@ -31,7 +31,7 @@ types: install
 check: lint types ## ruff and mypy
 
 test: check ## everything CI runs
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 bench: install ## measure this version; BENCH="--only plain" or another option of python -m bench
 	$(BIN)/python -m bench $(BENCH)

@@ -15,7 +15,8 @@ import psutil
 
 from headrace.published import read_samples
 from headrace.runfile import read_run_file
-from tests.stack import HEADRACE, RunningStack, free_port_base
+from tests.ports import free_port_base
+from tests.stack import HEADRACE, RunningStack
 
 _LONG: Final = 1_800
 #: Events that `aggregated_events` counts, read from its parts: visitors need not be mapped to persons to count events.

@@ -13,8 +13,9 @@ import httpx
 from headrace.published import PartUnavailable, read_samples
 from schemas.settings import ClickHouseSettings
 from schemas.tenants import write_tenants
-from tests.contract.clickhouse_fixture import EmbeddedClickHouse, free_port, running
+from tests.contract.clickhouse_fixture import EmbeddedClickHouse, running
 from tests.kafka.server import KafkaCluster, running_kafka
+from tests.ports import free_port
 from tests.stack import HEADRACE, eventually
 from warehouse.client import ClickHouse
 

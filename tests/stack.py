@@ -2,9 +2,7 @@
 
 import json
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,33 +17,12 @@ import httpx
 from headrace.runfile import read_run_file
 from headrace.status import read_status
 from tests.kafka.server import KafkaCluster, running_kafka
+from tests.ports import free_port_base
 
 HEADRACE = (sys.executable, "-m", "headrace")
-_PORTS = 8
 #: So soon another worker takes over from a dead one on Kafka; tests need not wait the ten seconds of the default.
 _SOON: Final = {"HEADRACE_GROUP_SESSION_SECONDS": "4"}
 _T = TypeVar("_T")
-
-
-#: Below those that the system gives to clients: a client could take one before the program that it is meant for starts.
-_BASES: Final = range(15_000, 32_000)
-
-
-def free_port_base() -> int:
-    """The first of a run of ports that nobody listens on."""
-    for base in random.sample(_BASES, 100):
-        if all(_is_free(base + number) for number in range(_PORTS)):
-            return base
-    raise AssertionError("No run of free ports was found.")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 class RunningStack:

@@ -18,6 +18,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import PARTITIONS, SPECS, ensure_topics
 from tests.kafka.server import KafkaCluster
+from tests.ports import free_port
 
 
 class Broker:
@@ -26,9 +27,7 @@ class Broker:
     keeps = False
 
     def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         self.options: dict[str, Any] = {
             "bootstrap_servers": f"127.0.0.1:{self.port}",
             "security_protocol": "PLAINTEXT",

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -23,6 +22,7 @@ from headrace.embedded.broker import (
     read_log_id,
 )
 from schemas.topics import COLLECTED, DEAD_LETTER, PARTITIONS, SPECS, TopicError, ensure_topics
+from tests.ports import free_port
 
 READY_SECONDS = 20.0
 Process = asyncio.subprocess.Process
@@ -30,9 +30,7 @@ Process = asyncio.subprocess.Process
 
 @pytest.fixture
 def embedded(tmp_path: Path) -> EmbeddedBroker:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return EmbeddedBroker(tmp_path / "broker", probe.getsockname()[1])
+    return EmbeddedBroker(tmp_path / "broker", free_port())
 
 
 @asynccontextmanager

@@ -17,8 +17,8 @@ from collector.sink import MemorySink, Outgoing
 from headrace.commands import dead_letters
 from schemas.records import DeadLetter
 from tests.collecting import FixedTenants, letters_of, records_of
-from tests.contract.clickhouse_fixture import free_port
 from tests.filling import CODEC, NOW, Filler, record_of, sent
+from tests.ports import free_port
 from warehouse.blocks import DEAD_LETTER_COLUMNS
 from warehouse.client import ClickHouse
 

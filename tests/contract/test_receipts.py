@@ -9,9 +9,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from headrace.commands import event
-from tests.contract.clickhouse_fixture import free_port
 from tests.contract.test_verify import DAY, fill, lag_page, publishing, reload_dictionaries
 from tests.filling import MINUTE, NOW, record_of, sent
+from tests.ports import free_port
 from warehouse.client import ClickHouse
 
 Run = Callable[..., Result]

@@ -21,8 +21,8 @@ from schemas.records import CollectedRecord
 from schemas.settings import BrokerSettings
 from streams.core.sessions import Sessions
 from tests.clickhouse import RETENTION_MONTHS
-from tests.contract.clickhouse_fixture import free_port
 from tests.filling import GAP, MINUTE, NOW, PIPELINE, Filler, record_of, sent
+from tests.ports import free_port
 from warehouse.client import ClickHouse
 from warehouse.orphans import ClickHouseOrphans
 from warehouse.verification.checks import CHECKS, run_checks

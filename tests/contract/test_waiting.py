@@ -21,7 +21,7 @@ from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings
 from schemas.tenants import write_tenants
 from schemas.topics import COLLECTED, DEAD_LETTER
 from tests.contract.broker_fixture import Broker
-from tests.contract.clickhouse_fixture import free_port
+from tests.ports import free_port
 
 
 async def test_what_lies_between_the_ledgers_end_and_the_logs_is_waiting(broker: Broker) -> None:

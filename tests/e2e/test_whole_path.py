@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import segment.analytics.client
 
-from tests.stack import BROKERS, HEADRACE, RunningStack, eventually, free_port_base, running_stack
+from tests.ports import free_port_base
+from tests.stack import BROKERS, HEADRACE, RunningStack, eventually, running_stack
 
 pytestmark = pytest.mark.timeout(600)
 

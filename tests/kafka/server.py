@@ -1,6 +1,7 @@
 """Apache Kafka for tests: one broker, or a cluster, each node broker and controller at once, on free ports."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import signal
@@ -17,6 +18,8 @@ from typing import Final
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
+
+from tests.ports import free_port_base
 
 ROOT: Final = Path(__file__).parents[2]
 POM: Final = Path(__file__).with_name("pom.xml")
@@ -35,15 +38,21 @@ def why_no_kafka() -> str:
 
 
 def fetch_kafka() -> None:
-    """Copy Kafka's jars, as the pom says, into JARS; nothing where they are there. Raises CalledProcessError."""
-    if _is_fetched():
-        return
-    draft = JARS.with_name(f"kafka.{os.getpid()}")
-    command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={draft}"]
-    subprocess.run(command, check=True, timeout=_FETCH_SECONDS, stdin=subprocess.DEVNULL)
-    (draft / POM.name).write_bytes(POM.read_bytes())
-    shutil.rmtree(JARS, ignore_errors=True)
-    draft.replace(JARS)
+    """Copy Kafka's jars, as the pom says, into JARS; nothing where they are there. Raises CalledProcessError.
+
+    One process fetches, others that ask meanwhile wait for it.
+    """
+    JARS.parent.mkdir(exist_ok=True)
+    with JARS.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if _is_fetched():
+            return
+        draft = JARS.with_name(f"kafka.{os.getpid()}")
+        command = ["mvn", "-q", "-B", "-f", str(POM), "dependency:copy-dependencies", f"-DoutputDirectory={draft}"]
+        subprocess.run(command, check=True, timeout=_FETCH_SECONDS, stdin=subprocess.DEVNULL)
+        (draft / POM.name).write_bytes(POM.read_bytes())
+        shutil.rmtree(JARS, ignore_errors=True)
+        draft.replace(JARS)
 
 
 def require_kafka() -> None:
@@ -67,9 +76,9 @@ class KafkaCluster:
 
     def __init__(self, folder: Path, brokers: int = 1) -> None:
         self.folder, self.replicas = folder, min(brokers, 3)
-        ports = _free_ports(2 * brokers)
-        self._clients = dict(enumerate(ports[:brokers], 1))
-        self._controllers = dict(enumerate(ports[brokers:], 1))
+        base = free_port_base(2 * brokers)
+        self._clients = {node: base + node - 1 for node in range(1, brokers + 1)}
+        self._controllers = {node: port + brokers for node, port in self._clients.items()}
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
@@ -222,17 +231,6 @@ class KafkaCluster:
 
 def _java(folder: Path, main: str, *arguments: str) -> list[str]:
     return ["java", *_JVM, f"-Dkafka.logs.dir={folder}", "-cp", f"{JARS}/*", main, *arguments]
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 @contextmanager
