@@ -169,6 +169,29 @@ async def test_while_clickhouse_is_away_nothing_is_deleted(tmp_path: Path, broke
         await send(sink, 300, 301)
 
 
+async def test_the_log_is_given_no_more_than_a_window_of_what_is_not_stored(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("collector.forwarder.WINDOW", 20_000)
+    seen: dict[int, int] = {}
+
+    async def stored() -> Mapping[tuple[str, int], int]:
+        return {(COLLECTED, partition): sequence for partition, sequence in seen.items()}
+
+    async with running(tmp_path / "journal", broker, stored, segment_bytes=4_000) as (sink, journal):
+        for first in range(0, 1_000, 10):
+            await send(sink, first, first + 10)
+        a_record = journal.bytes // 1_000
+        assert journal.bytes > 80_000
+        read: list[str] = []
+        while len(read) < 1_000:
+            before = len(read)
+            await asyncio.sleep(0.5)
+            read += await read_like_streams(broker, seen)
+            assert (len(read) - before) * a_record <= 20_000 + 2 * 4_000
+        assert sorted(read) == names(0, 1_000)
+
+
 async def test_a_segment_waits_for_every_partition_and_topic_it_holds(tmp_path: Path, broker: Broker) -> None:
     answer: dict[tuple[str, int], int] = {(COLLECTED, number): 10_000 for number in range(PARTITIONS)}
 
