@@ -154,9 +154,27 @@ class PropertyRules:
         #: No properties can break these rules.
         self.vacuous = additional and not self._required and not any(c is None or c for c in compiled.values())
 
+    def are_kept(self, properties: Mapping[str, Any]) -> bool:
+        """Whether the rules are surely kept, which nearly all properties are; where not, `find_fault` says more."""
+        if self._asked is None:
+            return False
+        for name, required, types, more, checks in self._asked:
+            value = properties.get(name)
+            if value is None:
+                if required:
+                    return False
+                continue
+            left = more if type(value) in types else checks
+            if left is None:
+                return False
+            for check in left:
+                if check(value):
+                    return False
+        return True
+
     def find_fault(self, properties: Mapping[str, Any]) -> PropertyFault | None:
         """The first fault, or None."""
-        if self._asked is not None and _are_kept(self._asked, properties):
+        if self.are_kept(properties):
             return None
         for name in self._required:
             if properties.get(name) is None:
@@ -175,22 +193,6 @@ class PropertyRules:
             if name.startswith(prefix):
                 return checks
         return self._otherwise
-
-
-def _are_kept(rules: list[_Asked], properties: Mapping[str, Any]) -> bool:
-    for name, required, types, more, checks in rules:
-        value = properties.get(name)
-        if value is None:
-            if required:
-                return False
-            continue
-        left = more if type(value) in types else checks
-        if left is None:
-            return False
-        for check in left:
-            if check(value):
-                return False
-    return True
 
 
 def _fault(name: str, value: Any, checks: list[Check] | None) -> PropertyFault | None:

@@ -14,7 +14,7 @@ from schemas.codec import Codec, UndecodableRecord
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import event_key, record_key
 from schemas.reasons import Reason
-from schemas.records import CollectedEvent, DeadLetter
+from schemas.records import DeadLetter
 from schemas.stages import (
     DecodedRecord,
     EnrichedEvent,
@@ -78,7 +78,8 @@ class Pipeline:
         self._redact(events)
         contexts = _Contexts(self, record["context"])
         enriched = [
-            EnrichedEvent(event.source, record, offset, event.timestamp, contexts.of(event.source)) for event in events
+            EnrichedEvent(event.source, record, offset, event.timestamp, contexts.of(event.source["context"]))
+            for event in events
         ]
         return enriched, rejections
 
@@ -208,9 +209,8 @@ class _Contexts:
         self._last_own: dict[str, str] = {}
         self._last: tuple[str | bool, ...] = ()
 
-    def of(self, source: CollectedEvent) -> tuple[str | bool, ...]:
-        """The event's own context."""
-        own = source["context"]
+    def of(self, own: dict[str, str]) -> tuple[str | bool, ...]:
+        """The context of an event, `own` what it has of its own."""
         if own:
             if own != self._last_own:
                 self._last_own, self._last = own, self._pipeline.complete_context({**self._raw, **own})
