@@ -29,7 +29,10 @@ WINDOW: Final = 48 << 20
 CHUNK: Final = 2 << 20  # bytes; more than the largest frame
 
 _log = structlog.get_logger(__name__)
-_Sent = tuple[SegmentFile, Frame, asyncio.Future[Position]]
+_Frames = list[tuple[Frame, int]]
+#: For each partition of a chunk: its topic, its last sequence, and the future that is done when it has all up to that.
+_Acknowledged = list[tuple[str, int, asyncio.Future[Position]]]
+_Sent = tuple[SegmentFile, int, _Acknowledged]
 
 
 class Forwarder:
@@ -125,13 +128,10 @@ class Forwarder:
         segment, at = self._enter(self._journal.segments.first)
         while True:
             self._journal.grown.clear()
-            chunk = segment.read(at, CHUNK)
-            for frame, end in chunk:
-                topic = segment.header.topics[frame.topic]
-                acknowledged = await self._client.append(topic, frame.key, frame.value, session)
-                sent.put_nowait((segment, frame, acknowledged))
-                at = end
+            chunk = self._journal.read(segment, at, CHUNK)
             if chunk:
+                last, at = chunk[-1]
+                sent.put_nowait((segment, last.sequence, await self._append(segment, chunk, session)))
                 continue
             if following := self._journal.segments.after(segment):
                 if at < segment.size:
@@ -141,6 +141,17 @@ class Forwarder:
             else:
                 self._caught_up()
                 await self._journal.grown.wait()
+
+    async def _append(self, segment: SegmentFile, chunk: _Frames, session: int) -> _Acknowledged:
+        by_topic: dict[int, list[Frame]] = {}
+        for frame, _ in chunk:
+            by_topic.setdefault(frame.topic, []).append(frame)
+        acknowledged: _Acknowledged = []
+        for number, frames in by_topic.items():
+            topic = segment.header.topics[number]
+            last = await self._client.append_all(topic, [(frame.key, frame.value) for frame in frames], session)
+            acknowledged += [(topic, frames[place].sequence, future) for place, future in last]
+        return acknowledged
 
     async def _watch(self, session: int) -> None:
         await self._client.session_over(session)
@@ -158,10 +169,11 @@ class Forwarder:
 
     async def _settle(self, sent: asyncio.Queue[_Sent]) -> None:
         while True:
-            segment, frame, future = await sent.get()
-            position = await future
-            segment.highest[segment.header.topics[frame.topic], position.partition] = frame.sequence
-            self.acknowledged = frame.sequence
+            segment, last, acknowledged = await sent.get()
+            for topic, sequence, future in acknowledged:
+                position = await future
+                segment.highest[topic, position.partition] = sequence
+            self.acknowledged = last
             self._progress.set()
-            if frame.sequence == self._journal.segments.active.last_sequence:
+            if last == self._journal.segments.active.last_sequence:
                 self._caught_up()

@@ -17,6 +17,7 @@ from uuid import UUID
 
 import structlog
 
+from collector.fresh_frames import FreshFrames
 from collector.journal_directory import journal_id, lock_directory, recover_segments
 from collector.journal_format import Frame, Header, encode_frame
 from collector.segment_file import SegmentFile
@@ -32,9 +33,11 @@ _T = TypeVar("_T")
 
 @dataclass(slots=True)
 class _Group:
-    data: bytes
-    records: int
-    events: int
+    """The frames of one sender and their bytes."""
+
+    frames: Sequence[Frame]
+    data: list[bytes]
+    size: int
     safe: asyncio.Future[None]
 
 
@@ -71,6 +74,7 @@ class Journal:
         self._max_bytes, self._segment_bytes, self._segment_seconds = max_bytes, segment_bytes, segment_seconds
         self._pending: list[_Group] = []
         self._pending_bytes = 0
+        self._fresh = FreshFrames()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._commit: asyncio.Task[None] | None = None
         self._roll = self._failed = self._closed = False
@@ -137,16 +141,21 @@ class Journal:
         """
         if frames[0].sequence != self.next_sequence:
             raise ValueError(f"The record is numbered {frames[0].sequence}; the journal is at {self.next_sequence}.")
-        data = b"".join(map(encode_frame, frames))
-        if self._closed or self.bytes + len(data) > self._max_bytes:
+        data = [encode_frame(frame) for frame in frames]
+        size = sum(map(len, data))
+        if self._closed or self.bytes + size > self._max_bytes:
             state = "closed" if self._closed else f"full: {self.bytes} bytes wait for the log"
             raise SinkUnavailable(f"The journal in {self.directory} is {state}.", RETRY_AFTER)
         safe = asyncio.get_running_loop().create_future()
-        self._pending.append(_Group(data, len(frames), sum(frame.events for frame in frames), safe))
-        self._pending_bytes += len(data)
+        self._pending.append(_Group(frames, data, size, safe))
+        self._pending_bytes += size
         self.next_sequence += len(frames)
         self._start_commit()
         await safe
+
+    def read(self, segment: SegmentFile, at: int, limit: int) -> list[tuple[Frame, int]]:
+        """Whole frames from byte `at` of a segment on, about `limit` bytes, each with where it ends."""
+        return self._fresh.take(segment, at) or segment.read(at, limit)
 
     async def end_aged_segment(self) -> None:
         """Begin a new segment if the active one is old, so that it can be deleted, or after a failed write."""
@@ -188,7 +197,7 @@ class Journal:
             except Exception as error:  # whatever it is, who waits for these records must be told
                 self._fail(groups + self._pending, error)
                 self._pending = []
-            self._pending_bytes = sum(len(group.data) for group in self._pending)
+            self._pending_bytes = sum(group.size for group in self._pending)
             self._roll = False
 
     async def _write(self, groups: list[_Group]) -> None:
@@ -198,10 +207,14 @@ class Journal:
             self._failed = False
         if not groups:
             return
-        active, data = self.segments.active, b"".join(group.data for group in groups)
+        active = self.segments.active
+        pieces = [piece for group in groups for piece in group.data]
+        frames = [frame for group in groups for frame in group.frames]
+        data = b"".join(pieces)
         await self._in_thread(active.append, data, self._sync)
-        records, events = sum(group.records for group in groups), sum(group.events for group in groups)
-        active.grow(len(data), records, events, active.last_sequence + records, self._clock())
+        events = sum(frame.events for frame in frames)
+        self._fresh.put(active, zip(frames, map(len, pieces), strict=True))
+        active.grow(len(data), len(frames), events, frames[-1].sequence, self._clock())
         self.accepted_events += events
         for group in groups:
             if not group.safe.done():

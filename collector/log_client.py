@@ -11,7 +11,7 @@ is in flight, and readers recognise what comes twice.
 import asyncio
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -83,18 +83,45 @@ class LogClient:
         calls. Raises RecordTooLarge, and LogUnavailable where there is no room or no such topic in time; the future
         raises LogUnavailable too.
         """
-        if len(key) + len(value) + RECORD_OVERHEAD > MAX_RECORD_BYTES:
-            raise RecordTooLarge(f"A record for {topic} has {len(value)} bytes; the log takes {MAX_RECORD_BYTES}.")
+        _refuse_large(topic, key, value)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.ack_seconds if session is None else math.inf
+        partitions = await self._open(topic, deadline, session)
+        acknowledged: asyncio.Future[Position] = loop.create_future()
+        self._queue(topic, partition_of(key, partitions)).put(QueuedRecord(key, value, session, deadline, acknowledged))
+        self._arm()
+        return acknowledged
+
+    async def append_all(
+        self, topic: str, records: Sequence[tuple[bytes, bytes]], session: int
+    ) -> list[tuple[int, asyncio.Future[Position]]]:
+        """Queue many records, (key, value), of a session; one future for each partition that they belong to.
+
+        It stands beside the place among `records` of the partition's last one, and when it resolves, those before it
+        are acknowledged too: a partition is acknowledged in order, and one record that fails ends the session for all.
+        Waits and raises as `append` does, with what was queued before going out or failing unseen.
+        """
+        partitions = await self._open(topic, math.inf, session)
+        last: dict[PartitionQueue, tuple[int, QueuedRecord]] = {}
+        for place, (key, value) in enumerate(records):
+            _refuse_large(topic, key, value)
+            queue = self._queue(topic, partition_of(key, partitions))
+            record = QueuedRecord(key, value, session, math.inf)
+            queue.put(record)
+            last[queue] = (place, record)
+        self._arm()
+        new_future = asyncio.get_running_loop().create_future
+        for _, record in last.values():
+            record.acknowledged = new_future()
+        return [(place, record.acknowledged) for place, record in last.values() if record.acknowledged]
+
+    async def _open(self, topic: str, deadline: float, session: int | None) -> int:
+        """Wait until records of the topic can be queued; its number of partitions."""
         await self._unacknowledged.room(deadline)
         partitions = self._brokers.partitions(topic) or await self._learn(topic, deadline, session)
         if self._closed:
             raise LogUnavailable("The client of the log is closed.")
-        record = QueuedRecord(key, value, session, deadline, loop.create_future())
-        self._queue(topic, partition_of(key, partitions)).put(record)
-        self._arm()
-        return record.acknowledged
+        return partitions
 
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has, as far as is known; 0 where it is not."""
@@ -243,3 +270,8 @@ class LogClient:
             await self._brokers.refresh()
         except (KafkaError, OSError, TimeoutError) as error:
             _log.warning("log_metadata_unavailable", error=str(error))
+
+
+def _refuse_large(topic: str, key: bytes, value: bytes) -> None:
+    if len(key) + len(value) + RECORD_OVERHEAD > MAX_RECORD_BYTES:
+        raise RecordTooLarge(f"A record for {topic} has {len(value)} bytes; the log takes {MAX_RECORD_BYTES}.")

@@ -31,7 +31,7 @@ class QueuedRecord:
     value: bytes
     session: int | None
     deadline: float
-    acknowledged: asyncio.Future[Position]
+    acknowledged: asyncio.Future[Position] | None = None  # None: a later record of the partition tells for it
     size: int = field(init=False)  # bytes in a batch, at most
 
     def __post_init__(self) -> None:
@@ -111,7 +111,7 @@ class PartitionQueue:
     def acknowledge(self, batch: list[QueuedRecord], offset: int) -> None:
         """The log has the batch from `offset` on."""
         for place, record in enumerate(batch, offset):
-            if not record.acknowledged.done():
+            if record.acknowledged is not None and not record.acknowledged.done():
                 record.acknowledged.set_result(Position(self.number, place))
         self.unacknowledged.release(batch)
 
@@ -125,7 +125,7 @@ class PartitionQueue:
     def fail(self, records: list[QueuedRecord], reason: str) -> None:
         """Tell the waiting that the log has not acknowledged."""
         for record in records:
-            if not record.acknowledged.done():
+            if record.acknowledged is not None and not record.acknowledged.done():
                 record.acknowledged.set_exception(LogUnavailable(f"{self.topic}/{self.number}: {reason}"))
                 record.acknowledged.exception()  # seen: one that nobody waits for any more is not worth a log line
         self.unacknowledged.release(records)

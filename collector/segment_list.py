@@ -8,6 +8,7 @@ class SegmentList:
 
     def __init__(self) -> None:
         self._segments: list[SegmentFile] = []
+        self._older_bytes = 0  # of all but the active one, whose sizes are final
 
     @property
     def first(self) -> SegmentFile:
@@ -22,7 +23,7 @@ class SegmentList:
     @property
     def bytes(self) -> int:
         """Bytes on disk."""
-        return sum(segment.size for segment in self._segments)
+        return self._older_bytes + self.active.size
 
     @property
     def records(self) -> int:
@@ -33,13 +34,17 @@ class SegmentList:
         """Write to a new segment from now on; the one before it goes if it is empty, for then it had the same name."""
         if self._segments and not self.active.records:
             self._segments.pop().close()
+        elif self._segments:
+            self._older_bytes += self.active.size
         self._segments.append(segment)
 
     def take_first(self) -> SegmentFile:
         """Give up the oldest, so that it can be deleted; raises ValueError where it is the active one."""
         if self.first is self.active:
             raise ValueError(f"{self.first.path} is written to and must stay.")
-        return self._segments.pop(0)
+        first = self._segments.pop(0)
+        self._older_bytes -= first.size
+        return first
 
     def after(self, segment: SegmentFile) -> SegmentFile | None:
         """The one that follows."""
