@@ -140,11 +140,11 @@ class Collector:
         metrics.COLLECTOR_BODY_BYTES.inc(len(body))
         text = inflate_declared(body, request.header(b"content-encoding"))
         batch = parse_batch(text, EVENT_ROUTES[request.path])
-        self._spend(tenant, len(batch.events))
+        self._spend(tenant, batch.count)
         intake = take(batch, self._arrival(request, tenant))
         await self._send(intake.records)
         _count_events(tenant.company_id, intake)
-        return answer_verdicts(intake.verdicts, intake.accepted, brief=request.path == "/v1/beacon")
+        return answer_verdicts(intake.event_ids, intake.refused, brief=request.path == "/v1/beacon")
 
     async def _put_letter(self, request: Request, tenant: Tenant, refused: RequestRefused, body: bytes) -> None:
         self._spend(tenant, 1)
@@ -204,7 +204,5 @@ def _accepted_metric(company_id: str) -> Counter:
 def _count_events(company_id: str, intake: Intake) -> None:
     if intake.accepted:
         _accepted_metric(company_id).inc(intake.accepted)
-    if intake.accepted < len(intake.verdicts):
-        for verdict in intake.verdicts:
-            if verdict.refused is not None:
-                metrics.COLLECTOR_REJECTED.labels(company_id, verdict.refused.reason).inc()
+    for refused in intake.refused.values():
+        metrics.COLLECTOR_REJECTED.labels(company_id, refused.reason).inc()

@@ -54,12 +54,16 @@ def _invalid(field: str, message: str) -> Refused:
 
 def collect(sent: Sent, arrival: Arrival) -> CollectedEvent | Refused:
     """The event as it goes into a record of the tenant, its context still empty; times in ms since the epoch."""
-    fault = _find_fault(sent, arrival.company_id)
-    if fault is not None:
-        return fault
-    name = name_event(sent)
-    if name is None:
-        return Refused(Reason.MISSING_FIELD, "eventAction", "A track event needs eventAction, or event; send one.")
+    kind, user_id, category, action = sent.type, sent.user_id or "", sent.event_category, sent.event_action
+    if sent.company_id is not None or kind == "alias" or not visitor_of(sent.anonymous_id or "", user_id):
+        fault = _find_fault(sent, arrival.company_id)
+        if fault is not None:
+            return fault
+    if not (category and action):
+        name = name_event(sent)
+        if name is None:
+            return Refused(Reason.MISSING_FIELD, "eventAction", "A track event needs eventAction, or event; send one.")
+        category, action = name
     timestamp = _time_of(sent.timestamp, arrival.received_at)
     if isinstance(timestamp, Refused):
         return timestamp
@@ -69,11 +73,11 @@ def collect(sent: Sent, arrival: Arrival) -> CollectedEvent | Refused:
     return {
         "eventId": sent.event_id or arrival.mint_id(),
         "timestamp": timestamp,
-        "type": "page" if sent.type == "screen" else sent.type,
-        "userId": sent.user_id or "",
+        "type": "page" if kind == "screen" else kind,
+        "userId": user_id,
         "previousId": sent.previous_id or "",
-        "eventCategory": name[0],
-        "eventAction": name[1],
+        "eventCategory": category,
+        "eventAction": action,
         "eventLabel": sent.event_label or sent.name or "",
         "value": sent.value,
         "properties": properties,
@@ -105,7 +109,10 @@ def _json_text(properties: dict[str, Any]) -> str | Refused:
     try:
         text = orjson.dumps(properties)
     except TypeError:
-        return _invalid("properties", "properties is nested more than 250 levels deep.")
+        try:  # with whole numbers over 64 bits as floats, as they are where orjson reads the body
+            text = orjson.dumps(orjson.loads(msgspec.json.encode(properties)))
+        except (TypeError, ValueError, RecursionError):
+            return _invalid("properties", "properties is nested more than 250 levels deep.")
     if len(text) > MAX_PROPERTIES:
         return _invalid("properties", f"properties is over {MAX_PROPERTIES} bytes as JSON.")
     return text.decode()

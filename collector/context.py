@@ -5,7 +5,8 @@ from typing import Any, Final
 from collector.arrival import Sender
 from collector.limits import MAX_CONTEXT_TEXT
 from collector.masking import mask_ip
-from collector.segment import Context, flatten_context
+from collector.segment import PAGE_FIELDS, Context, flatten_context, put_page
+from schemas.sent import Sent
 
 #: Libraries that run in the end user's browser, so that the request's User-Agent is the end user's.
 BROWSER_LIBRARIES: Final = frozenset(
@@ -29,15 +30,19 @@ class Contexts:
         self._sender = sender
         self._shared = flatten_context(shared) if isinstance(shared, dict) else {}
         self._last: dict[str, Any] = {}
-        self._flat = self._with_sender(self._shared)
+        self._put(self._shared)
 
-    def flatten(self, sent: dict[str, Any] | None) -> Context:
-        """The context of an event that sent this one. Equal contexts give the same object: do not change it."""
-        sent = sent or {}
-        if (sent or self._last) and not _equal(sent, self._last):
-            self._last = sent
-            self._flat = self._with_sender({**self._shared, **flatten_context(sent)})
-        return self._flat
+    def of(self, sent: Sent) -> Context:
+        """The context of an event. Equal contexts give the same object: do not change it."""
+        own = sent.context or {}
+        if (own or self._last) and not _equal(own, self._last):
+            self._last = own
+            self._put({**self._shared, **flatten_context(own)})
+        return put_page(self._flat, sent) if self._lacks_page and sent.type == "page" else self._flat
+
+    def _put(self, context: Context) -> None:
+        self._flat = self._with_sender(context)
+        self._lacks_page = not all(map(self._flat.get, PAGE_FIELDS))
 
     def _with_sender(self, context: Context) -> Context:
         # A server's SDK speaks for its users: the request's own address and User-Agent are then the server's.

@@ -8,7 +8,7 @@ from collector.limits import MAX_RECORD_TEXT
 from collector.segment import Context
 from collector.sink import Outgoing
 from schemas.context import CONTEXT_FIELDS
-from schemas.identifiers import record_key
+from schemas.identifiers import record_key, visitor_of
 from schemas.records import CollectedEvent, CollectedRecord
 from schemas.topics import COLLECTED
 
@@ -21,6 +21,7 @@ class _Group:
     """A record that is being filled, the context its events are compared with, and roughly its length as text."""
 
     record: CollectedRecord
+    events: list[CollectedEvent]
     visitor: str
     context: Context
     length: int = 0
@@ -33,20 +34,30 @@ class Groups:
         self._company_id, self._received_at, self._sent_at = company_id, received_at, sent_at
         self._open: dict[tuple[str, str], _Group] = {}
         self._all: list[_Group] = []
+        self._who: tuple[str, str] | None = None
+        self._key = ("", "")
 
-    def add(self, visitor: str, anonymous_id: str, event: CollectedEvent, context: Context) -> None:
+    def add(self, anonymous_id: str, event: CollectedEvent, context: Context) -> None:
         """Put the event at the end of its visitor's record; its context becomes what differs from the record's."""
-        group = self._open.get((visitor, anonymous_id))
+        who = (anonymous_id, event["userId"])
+        if who != self._who:  # nearly always the same as before it
+            self._who, visitor = who, visitor_of(*who)
+            # An anonymousId that is a placeholder names nobody: the record is then the userId's.
+            self._key = (visitor, anonymous_id if visitor == anonymous_id else "")
+        group = self._open.get(self._key)
+        length = _FIXED_TEXT + len(event["properties"]) + len(event["eventLabel"])
         if group is not None and context is not group.context:
-            event["context"] = differences(context, group.context)
-        length = _length_of(event)
+            event["context"] = own = differences(context, group.context)
+            length += sum(map(len, own.values()))
         if group is None or group.length + length > MAX_RECORD_TEXT:
             event["context"] = {}
-            group = self._open_group(visitor, anonymous_id, context)
-        group.record["events"].append(event)
+            group = self._open_group(context)
+        group.events.append(event)
         group.length += length
 
-    def _open_group(self, visitor: str, anonymous_id: str, context: Context) -> _Group:
+    def _open_group(self, context: Context) -> _Group:
+        visitor, anonymous_id = self._key
+        events: list[CollectedEvent] = []
         record: CollectedRecord = {
             "companyId": self._company_id,
             "anonymousId": anonymous_id,
@@ -55,9 +66,9 @@ class Groups:
             "journal": "",
             "sequence": 0,
             "context": {**_EMPTY_CONTEXT, **context},
-            "events": [],
+            "events": events,
         }
-        group = self._open[visitor, anonymous_id] = _Group(record, visitor, context)
+        group = self._open[self._key] = _Group(record, events, visitor, context)
         self._all.append(group)
         return group
 
@@ -67,9 +78,4 @@ class Groups:
 
     def _outgoing(self, group: _Group) -> Outgoing:
         key = record_key(self._company_id, group.visitor)
-        return Outgoing(COLLECTED, key, group.record, len(group.record["events"]))
-
-
-def _length_of(event: CollectedEvent) -> int:
-    own = sum(map(len, event["context"].values())) if event["context"] else 0
-    return _FIXED_TEXT + len(event["properties"]) + len(event["eventLabel"]) + own
+        return Outgoing(COLLECTED, key, group.record, len(group.events))

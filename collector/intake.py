@@ -3,8 +3,9 @@
 What is wrong with an event is a value, never an exception, and every rejected event becomes a dead letter.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from collector.answers import Refused, Verdict
 from collector.arrival import Arrival
@@ -13,26 +14,28 @@ from collector.checking import check_shapes, collect
 from collector.context import Contexts
 from collector.grouping import Groups
 from collector.letters import letter_of_event
-from collector.segment import put_page
 from collector.sink import Outgoing
 from collector.times import epoch_ms_or_none
-from schemas.identifiers import visitor_of
-from schemas.sent import MAX_EVENT_ID, Sent
+from schemas.sent import MAX_EVENT_ID
 
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """What a request becomes: records in the order to send them, and one verdict for each event as sent."""
+    """What a request becomes: records in the order to send them, each event's id, and why some are not taken."""
 
     records: list[Outgoing]
-    verdicts: list[Verdict]
-    accepted: int
+    event_ids: list[str]
+    refused: Mapping[int, Refused]  # by place among the events
 
+    @property
+    def accepted(self) -> int:
+        """How many events are taken."""
+        return len(self.event_ids) - len(self.refused)
 
-class _Rejected(NamedTuple):
-    position: int
-    event_id: str
-    refused: Refused
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """What became of each event, in the order in which they were sent."""
+        return [Verdict(event_id, self.refused.get(at)) for at, event_id in enumerate(self.event_ids)]
 
 
 def take(batch: Batch, arrival: Arrival) -> Intake:
@@ -42,37 +45,26 @@ def take(batch: Batch, arrival: Arrival) -> Intake:
     """
     contexts = Contexts(batch.context, arrival.sender)
     groups = Groups(arrival.company_id, arrival.received_at, epoch_ms_or_none(batch.sent_at))
-    verdicts: list[Verdict] = []
-    rejected: list[_Rejected] = []
-    for index, sent in enumerate(check_shapes(batch.typed_events())):
-        taken = sent if isinstance(sent, Refused) else _take_one(sent, arrival, contexts, groups)
-        if isinstance(taken, Refused):
-            event_id = _id_of(batch.events[index]) or arrival.mint_id()
-            rejected.append(_Rejected(index, event_id, taken))
-            verdicts.append(Verdict(event_id, taken))
+    event_ids: list[str] = []
+    refused: dict[int, Refused] = {}
+    for sent in check_shapes(batch.typed_events()) if batch.plain is None else batch.plain:
+        event = sent if isinstance(sent, Refused) else collect(sent, arrival)
+        if isinstance(event, Refused):
+            refused[len(event_ids)] = event
+            event_ids.append(_id_of(batch.events[len(event_ids)]) or arrival.mint_id())
         else:
-            verdicts.append(Verdict(taken, None))
-    letters = _letters(batch, arrival, rejected) if rejected else []
-    return Intake(groups.outgoing() + letters, verdicts, len(verdicts) - len(rejected))
+            assert not isinstance(sent, Refused)
+            groups.add(sent.anonymous_id or "", event, contexts.of(sent))
+            event_ids.append(event["eventId"])
+    letters = _letters(batch, arrival, event_ids, refused) if refused else []
+    return Intake(groups.outgoing() + letters, event_ids, refused)
 
 
-def _take_one(sent: Sent, arrival: Arrival, contexts: Contexts, groups: Groups) -> str | Refused:
-    event = collect(sent, arrival)
-    if isinstance(event, Refused):
-        return event
-    anonymous_id = sent.anonymous_id or ""
-    visitor = visitor_of(anonymous_id, event["userId"])
-    # An anonymousId that is a placeholder names nobody: the record is then the userId's.
-    context = put_page(contexts.flatten(sent.context), sent)
-    groups.add(visitor, anonymous_id if visitor == anonymous_id else "", event, context)
-    return event["eventId"]
-
-
-def _letters(batch: Batch, arrival: Arrival, rejected: list[_Rejected]) -> list[Outgoing]:
+def _letters(batch: Batch, arrival: Arrival, event_ids: list[str], refused: Mapping[int, Refused]) -> list[Outgoing]:
     payloads, request_id = batch.payloads(), arrival.mint_id()
     return [
-        letter_of_event(arrival, f"collector/{request_id}/{at}", at, event_id, refused, payloads[at])
-        for at, event_id, refused in rejected
+        letter_of_event(arrival, f"collector/{request_id}/{at}", at, event_ids[at], why, payloads[at])
+        for at, why in refused.items()
     ]
 
 

@@ -31,7 +31,7 @@ NESTED_CONTEXT: Final[Mapping[str, Mapping[str, str]]] = {
 # Segment's mobile SDKs name the system where we name the kind of device.
 _DEVICE_TYPES: Final = {"ios": "mobile", "android": "mobile"}
 _FIELDS: Final = frozenset(CONTEXT_FIELDS)
-_PAGE_FIELDS: Final = ("url", "path", "title", "referrer")
+PAGE_FIELDS: Final = ("url", "path", "title", "referrer")
 
 #: (eventCategory, eventAction) of a type where the client names none.
 DEFAULT_NAMES: Final[Mapping[str, tuple[str, str]]] = {
@@ -88,7 +88,7 @@ def put_page(context: Context, sent: Sent) -> Context:
     properties = sent.properties
     if sent.type != "page" or not properties:
         return context
-    found = {name: text for name in _PAGE_FIELDS if not context.get(name) and (text := _text_of(properties.get(name)))}
+    found = {name: text for name in PAGE_FIELDS if not context.get(name) and (text := _text_of(properties.get(name)))}
     return {**context, **found} if found else context
 
 

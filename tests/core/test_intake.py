@@ -1,7 +1,10 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from collector.answers import RequestRefused
 from collector.arrival import Arrival, Sender
@@ -281,3 +284,50 @@ def test_every_text_on_its_way_to_the_log_can_be_encoded() -> None:
     (one,) = events_of(taken.records)
     assert (one["eventId"], one["eventLabel"], one["properties"]) == ("�", "a�b", '{"�":"�"}')
     assert context_of(taken)["title"] == "�"
+
+
+a_leaf = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+def objects(whole: st.SearchStrategy[int]) -> st.SearchStrategy[dict[str, Any]]:
+    value = st.recursive(
+        a_leaf | whole,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+        max_leaves=5,
+    )
+    return st.dictionaries(st.sampled_from(("url", "page", "library", "category", "x")), value, max_size=3)
+
+
+a_context = objects(st.integers(-(2**63), 2**63))  # a larger one would be text of other digits
+a_sent_event = st.fixed_dictionaries(
+    {"type": st.sampled_from(("page", "track", "screen", "alias"))},
+    optional={
+        "eventId": a_leaf | st.integers(),
+        "anonymousId": st.sampled_from(("a", "b", "0", "")),
+        "userId": st.sampled_from(("u", "null", 7)),
+        "eventCategory": st.text(max_size=3),
+        "eventAction": st.text(max_size=3),
+        "event": st.text(max_size=5),
+        "value": a_leaf | st.integers(),
+        "timestamp": a_leaf | st.integers() | st.just("2026-11-24T10:00:00.123Z"),
+        "properties": objects(st.integers(-(2**70), 2**70)),
+        "context": a_context,
+        "traits": a_context,
+        "unknown": a_leaf | st.integers(),
+    },
+)
+
+
+@given(st.lists(a_sent_event, max_size=5), a_context)
+def test_events_read_straight_from_the_text_become_what_they_become_by_way_of_its_value(
+    events: list[dict[str, Any]], context: dict[str, Any]
+) -> None:
+    text = json.dumps({"batch": events, "context": context}, ensure_ascii=len(events) % 2 == 0).encode(
+        "utf-8", "replace"
+    )
+    straight = parse_batch(text, None)
+    by_value = replace(straight, plain=None)
+    one, other = (
+        take(batch, Arrival("acme", Sender("203.0.113.77"), NOW_MS, lambda: "minted")) for batch in (straight, by_value)
+    )
+    assert one == other
