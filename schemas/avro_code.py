@@ -5,16 +5,16 @@ Whatever else Avro allows, and all that is broken, it refuses by any exception; 
 which stays the reference. Avro's encoding: https://avro.apache.org/docs/1.12.0/specification/#binary-encoding
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any
 
-from schemas.avro_numbers import SHORT, decode_length, decode_long, encode_long, pack_double, unpack_double
+from schemas.avro_numbers import LENGTH, decode_length, decode_long, encode_long, pack_double, unpack_double
 
 #: Bytes and where the value begins -> the value and where it ends, which may be beyond the bytes if they are cut short.
 Read = Callable[[bytes, int], tuple[Any, int]]
-#: The value -> the pieces of its bytes.
-Write = Callable[[Any], list[bytes]]
+#: The value -> its bytes.
+Write = Callable[[Any], bytes]
 Lines = Iterator[str]
 
 
@@ -32,7 +32,12 @@ def compile_reader(schema: Any) -> Read:
 def compile_writer(schema: Any) -> Write:
     """A writer of such a schema; raises NoCode."""
     code = _Writing()
-    write: Write = code.run(["def code(value):", " out = []", *_indent(code.lines(schema, "value")), " return out"])
+    text_of = eval(f"lambda value: {code.of(schema, 'value')}", code.names)  # made of the project's own schema files
+
+    def write(value: Any) -> bytes:
+        encoded: bytes = text_of(value).encode("latin-1")
+        return encoded
+
     return write
 
 
@@ -40,17 +45,14 @@ def _indent(lines: Lines) -> Lines:
     return (f" {line}" for line in lines)
 
 
-class _Code:
-    """Fresh names for the values on the way, and the lines of a schema by its kind."""
+class _Reading:
+    """Lines that read the value at `at` into a name."""
 
     def __init__(self) -> None:
         self._numbers = count()
         self._names: dict[str, Any] = {
-            "SHORT": SHORT,
             "decode_length": decode_length,
             "decode_long": decode_long,
-            "encode_long": encode_long,
-            "pack_double": pack_double,
             "unpack_double": unpack_double,
         }
 
@@ -74,10 +76,6 @@ class _Code:
         name = self._name().upper()
         self._names[name] = value
         return name
-
-
-class _Reading(_Code):
-    """Lines that read the value at `at` into a name."""
 
     def _string(self, _: Any, name: str) -> Lines:
         yield "n = data[at]; at += 1"
@@ -133,51 +131,96 @@ class _Reading(_Code):
         yield " at += 1"
 
 
-class _Writing(_Code):
-    """Lines that put the bytes of a named value into `out`."""
+class _Writing:
+    """A function for each record and map of a schema, and for every value an expression that is its text.
 
-    def _string(self, _: Any, name: str) -> Lines:
-        yield f"if {name}: {name} = {name}.encode(); out += SHORT[len({name})], {name}"
-        yield "else: out.append(b'\\0')"
+    The text has the value's bytes as the characters of the same numbers: many small pieces of bytes cost twice as much
+    to put together as one formatted string. ASCII text is its own, and nearly all text is ASCII.
+    """
 
-    def _long(self, _: Any, name: str) -> Lines:
-        yield f"out.append(encode_long({name}))"
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {
+            "LENGTH": LENGTH,
+            "NULL": "\0",
+            "SOME": "\2",
+            "characters_of": _characters_of,
+            "long_of": encode_long,
+            "double_of": _double_of,
+            "string_of": _string_of,
+        }
+        self._numbers = count()
 
-    def _double(self, _: Any, name: str) -> Lines:
-        yield f"out.append(pack_double({name}))"
+    def of(self, schema: Any, value: str) -> str:
+        """The expression for the value that an expression gives."""
+        kind = "union" if isinstance(schema, list) else schema["type"] if isinstance(schema, dict) else schema
+        expression_of = getattr(self, f"_{kind}", None)
+        if expression_of is None:
+            raise NoCode(f"There is no code for the Avro type {kind}.")
+        return str(expression_of(schema, value))
 
-    def _enum(self, schema: Any, name: str) -> Lines:
-        symbols = self._constant({symbol: encode_long(number) for number, symbol in enumerate(schema["symbols"])})
-        yield f"out.append({symbols}[{name}])"
+    def _string(self, _: Any, value: str) -> str:
+        return f"string_of({value})"
 
-    def _union(self, schema: Any, name: str) -> Lines:
-        other = _optional(schema)
-        yield f"if {name} is None: out.append(b'\\0')"
-        yield "else:"
-        yield " out.append(b'\\2')"
-        yield from _indent(self.lines(other, name))
+    def _long(self, _: Any, value: str) -> str:
+        return f"long_of({value})"
 
-    def _record(self, schema: Any, name: str) -> Lines:
+    def _double(self, _: Any, value: str) -> str:
+        return f"double_of({value})"
+
+    def _enum(self, schema: Any, value: str) -> str:
+        symbols = {symbol: encode_long(number) for number, symbol in enumerate(schema["symbols"])}
+        return f"{self._name(symbols)}[{value}]"
+
+    def _union(self, schema: Any, value: str) -> str:
+        return f"(NULL if {value} is None else SOME + {self.of(_optional(schema), value)})"
+
+    def _array(self, schema: Any, value: str) -> str:
+        each = self.of(schema["items"], "item")
+        called = each.removesuffix("(item)")
+        items = called if called.isidentifier() else self._function(["item"], each)
+        return f"(LENGTH[len({value})] + ''.join(map({items}, {value})) + NULL if {value} else NULL)"
+
+    def _map(self, schema: Any, value: str) -> str:
+        items = self._function(["member"], f"string_of(member[0]) + {self.of(schema['values'], 'member[1]')}")
+        return f"(LENGTH[len({value})] + ''.join(map({items}, {value}.items())) + NULL if {value} else NULL)"
+
+    def _record(self, schema: Any, value: str) -> str:
+        names = {field["name"]: f"v{at}" for at, field in enumerate(schema["fields"])}
+        strings = [names[field["name"]] for field in schema["fields"] if field["type"] == "string"]
+        lines = [f" {each} = value[{name!r}]" for name, each in names.items()]
+        # One look at all strings together instead of one at each.
+        lines += [f" if not ''.join(({', '.join(strings)},)).isascii():"] if strings else []
+        lines += [f"  {each} = characters_of({each})" for each in strings]
+        parts = []
         for field in schema["fields"]:
-            each = self._name()
-            yield f"{each} = {name}[{field['name']!r}]"
-            yield from self.lines(field["type"], each)
+            each = names[field["name"]]
+            parts += [f"LENGTH[len({each})]", each] if each in strings else [self.of(field["type"], each)]
+        text = "".join(f"{{{part}}}" for part in parts)
+        return f"{self._function(['value'], f'f{text!r}', lines)}({value})"
 
-    def _array(self, schema: Any, name: str) -> Lines:
-        item = self._name()
-        yield from self._block(name, f"for {item} in {name}:", self.lines(schema["items"], item))
+    def _function(self, parameters: list[str], expression: str, lines: Iterable[str] = ()) -> str:
+        name = f"code{next(self._numbers)}"
+        source = [f"def {name}({', '.join(parameters)}):", *lines, f" return {expression}"]
+        exec("\n".join(source), self.names)  # made of the project's own schema files alone
+        return name
 
-    def _map(self, schema: Any, name: str) -> Lines:
-        key, value = self._name(), self._name()
-        each = [*self.lines("string", key), *self.lines(schema["values"], value)]
-        yield from self._block(name, f"for {key}, {value} in {name}.items():", iter(each))
+    def _name(self, value: object) -> str:
+        name = f"CONSTANT{next(self._numbers)}"
+        self.names[name] = value
+        return name
 
-    def _block(self, name: str, loop: str, each: Lines) -> Lines:
-        yield f"if {name}:"
-        yield f" out.append(SHORT[len({name})])"
-        yield f" {loop}"
-        yield from _indent(_indent(each))
-        yield "out.append(b'\\0')"
+
+def _characters_of(text: str) -> str:
+    return text if text.isascii() else text.encode().decode("latin-1")
+
+
+def _string_of(text: str) -> str:
+    characters = _characters_of(text)
+    return LENGTH[len(characters)] + characters
+
+
+def _double_of(number: float) -> str:
+    return pack_double(number).decode("latin-1")
 
 
 def _optional(schema: Any) -> Any:

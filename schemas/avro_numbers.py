@@ -10,9 +10,9 @@ unpack_double: Final = struct.Struct("<d").unpack_from
 _FIRST: Final = -(2**63)
 
 
-def encode_long(number: int) -> bytes:
-    """The bytes of a number; raises ValueError where it has more than 64 bits."""
-    if 1 << 32 < number < -_FIRST:
+def encode_long(number: int) -> str:
+    """The bytes of a number, as characters of the same numbers; raises ValueError where it has more than 64 bits."""
+    if 1 << 32 < number < 1 << 63:
         return _FIRST_TWO[number << 1 & 0x3FFF] + _encode_bits(number >> 13)
     if not _FIRST <= number < -_FIRST:
         raise ValueError(number)
@@ -20,24 +20,18 @@ def encode_long(number: int) -> bytes:
 
 
 @lru_cache(maxsize=1024)
-def _encode_bits(bits: int) -> bytes:
-    out = bytearray()
+def _encode_bits(bits: int) -> str:
+    out = ""
     while bits > 127:
-        out.append(bits & 127 | 128)
+        out += chr(bits & 127 | 128)
         bits >>= 7
-    return bytes((*out, bits))
+    return out + chr(bits)
 
 
-class _Lengths(dict[int, bytes]):
-    """The bytes of lengths: of the usual ones from memory."""
-
-    def __missing__(self, length: int) -> bytes:
-        return encode_long(length)
-
-
-SHORT: Final = _Lengths({length: _encode_bits(length << 1) for length in range(4096)})
+#: The bytes, in the same form, of every length that takes one or two.
+LENGTH: Final = tuple(_encode_bits(length << 1) for length in range(1 << 13))
 # Times of the same seconds differ in their first two bytes only: these by table, the others are remembered.
-_FIRST_TWO: Final = tuple(bytes((number & 127 | 128, number >> 7 | 128)) for number in range(1 << 14))
+_FIRST_TWO: Final = tuple(chr(number & 127 | 128) + chr(number >> 7 | 128) for number in range(1 << 14))
 
 
 def decode_long(data: bytes, at: int) -> tuple[int, int]:
@@ -57,7 +51,7 @@ def decode_long(data: bytes, at: int) -> tuple[int, int]:
 
 
 # Of positive numbers only, whose lowest bit is 0.
-_OF_FIRST_TWO: Final = {two: number >> 1 for number, two in enumerate(_FIRST_TWO) if not number & 1}
+_OF_FIRST_TWO: Final = {two.encode("latin-1"): number >> 1 for number, two in enumerate(_FIRST_TWO) if not number & 1}
 
 
 @lru_cache(maxsize=1024)

@@ -97,7 +97,7 @@ class Codec:
     def _encode(self, topic: str, record: dict[str, Any]) -> bytes:
         if code := self._code[topic]:
             try:
-                return b"".join((self._headers[topic], *code[1](record)))
+                return self._headers[topic] + code[1](record)
             except Exception:  # whatever straight code cannot write, fastavro can, or says why not
                 pass
         out = io.BytesIO()
