@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from collector.answers import (
     Answer,
+    Headers,
     RequestRefused,
     answer_error,
     answer_json,
@@ -83,7 +84,7 @@ class Collector:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await self._handle(Request(scope, receive, self._tenants.current()), send)
+            await self._handle(Request.of_scope(scope, receive, self.tenants()), send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while (await receive())["type"] != "lifespan.shutdown":
@@ -92,16 +93,30 @@ class Collector:
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _handle(self, request: Request, send: Send) -> None:
-        started = self._monotonic()
         try:
-            answer = await self._answer(request)
+            answer, cors = await self.respond(request)
         except ClientGone:
             return
+        await send_answer(send, answer, cors)
+
+    def tenants(self) -> Tenants:
+        """The tenants as they are now."""
+        return self._tenants.current()
+
+    def awaits_body(self, request: Request) -> bool:
+        """Whether the body of an event request is worth reading: its write key is known, its tenant not over its rate."""
+        tenant = request.tenants.by_write_key.get(find_write_key(request.headers, request.query))
+        return tenant is not None and not self._rates.take(tenant.company_id, tenant.rate_limit, 0)
+
+    async def respond(self, request: Request) -> tuple[Answer, Headers]:
+        """The answer, counted, and its CORS headers. Raises ClientGone."""
+        started = self._monotonic()
+        answer = await self._answer(request)
         route = request.path if request.path in EVENT_ROUTES or request.path in self._pages else "other"
         requests, seconds = _request_metrics(route, answer.status)
         requests.inc()
         seconds.observe(self._monotonic() - started)
-        await send_answer(send, answer, cors_headers(request.header(b"origin"), request.tenant, request.tenants))
+        return answer, cors_headers(request.header(b"origin"), request.tenant, request.tenants)
 
     async def _answer(self, request: Request) -> Answer:
         page = self._pages.get(request.path)
@@ -136,7 +151,9 @@ class Collector:
 
     async def _take_body(self, request: Request, tenant: Tenant) -> Answer:
         self._spend(tenant, 0)  # who is in debt need not send the body
-        body = await read_body(request.receive, request.headers.get(b"content-length"))
+        body = request.body
+        if not isinstance(body, bytes):
+            body = await read_body(body, request.headers.get(b"content-length"))
         metrics.COLLECTOR_BODY_BYTES.inc(len(body))
         text = inflate_declared(body, request.header(b"content-encoding"))
         batch = parse_batch(text, EVENT_ROUTES[request.path])

@@ -2,12 +2,18 @@
 
 import binascii
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import parse_qs
 
 
 def find_write_key(headers: Mapping[bytes, bytes], query: bytes) -> str:
     """The write key, "" where there is none. A header goes before the URL."""
-    scheme, _, credentials = headers.get(b"authorization", b"").partition(b" ")
+    return _write_key_in(headers.get(b"authorization", b""), query)
+
+
+@lru_cache(maxsize=1024)  # a client sends the same with each request
+def _write_key_in(authorization: bytes, query: bytes) -> str:
+    scheme, _, credentials = authorization.partition(b" ")
     match scheme.lower():
         case b"bearer":
             key = credentials.strip().decode("latin-1")

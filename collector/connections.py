@@ -113,8 +113,11 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The body follows."""
-        self._in_body, self._head_bytes = True, 0
+        self._begin_body()
         super().on_headers_complete()
+
+    def _begin_body(self) -> None:
+        self._in_body, self._head_bytes = True, 0
 
     def on_body(self, body: bytes) -> None:
         """A body of which nothing is needed any more is not kept."""
@@ -134,9 +137,10 @@ class LimitedProtocol(HttpToolsProtocol):
             self._waiting.remove(self)
 
     def on_response_complete(self) -> None:
-        """The next request has its own time."""
+        """The next request has its own time, and no timer beside that as uvicorn would set for each."""
         self._let_go()
         super().on_response_complete()
+        self._unset_keepalive_if_required()
         self._waiting.remove(self)
         if self._is_open and (self.cycle.response_complete or self.cycle.more_body):
             self._waiting.add(self, self.loop.time())

@@ -1,5 +1,7 @@
 """One HTTP request as the collector's handlers see it."""
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from starlette.types import Receive, Scope
@@ -30,20 +32,29 @@ _COUNTRY_HEADERS: Final = (
 _UNKNOWN_COUNTRIES: Final = frozenset(("XX", "ZZ"))
 
 
+@dataclass(slots=True)
 class Request:
-    """What the handlers need of an ASGI scope, read once; `tenant` is set when the write key is known."""
+    """What the handlers need of a request, read once; `tenant` is set when the write key is known.
 
-    __slots__ = ("client", "headers", "method", "path", "query", "receive", "tenant", "tenants")
+    `body` is what came, or what receives it from an ASGI server.
+    """
 
-    def __init__(self, scope: Scope, receive: Receive, tenants: Tenants) -> None:
+    method: str
+    path: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    client: str
+    body: bytes | Receive
+    tenants: Tenants
+    tenant: Tenant | None = None
+
+    @classmethod
+    def of_scope(cls, scope: Scope, receive: Receive, tenants: Tenants) -> "Request":
+        """The request of an ASGI scope."""
         path: str = scope["path"]
-        self.path = path.rstrip("/")
-        self.method: str = scope["method"]
-        self.query: bytes = scope["query_string"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
-        self.client: str = scope["client"][0] if scope.get("client") else ""
-        self.receive, self.tenants = receive, tenants
-        self.tenant: Tenant | None = None
+        client = scope["client"][0] if scope.get("client") else ""
+        headers = dict(scope["headers"])
+        return cls(scope["method"], path.rstrip("/"), scope["query_string"], headers, client, receive, tenants)
 
     def header(self, name: bytes) -> bytes:
         """The header of this lower-case name, b"" where there is none."""
@@ -51,8 +62,7 @@ class Request:
 
     def sender(self) -> Sender:
         """What the request says of its sender: address, a CDN's country header, User-Agent."""
-        agent = self.header(b"user-agent").decode("utf-8", "replace").replace("\0", "")
-        return Sender(self.client, self._country(), agent)
+        return Sender(self.client, self._country(), _agent_of(self.header(b"user-agent")))
 
     def _country(self) -> str:
         if self.headers.keys().isdisjoint(_COUNTRY_HEADERS):
@@ -63,3 +73,8 @@ class Request:
                 if len(country) == 2 and country.isascii() and country.isalpha() and country not in _UNKNOWN_COUNTRIES:
                     return country
         return ""
+
+
+@lru_cache(maxsize=1024)
+def _agent_of(header: bytes) -> str:
+    return header.decode("utf-8", "replace").replace("\0", "")

@@ -14,7 +14,8 @@ import structlog
 import uvicorn
 
 from collector.app import Collector
-from collector.connections import LimitedProtocol, Waiting
+from collector.connections import Waiting
+from collector.event_protocol import EventProtocol
 from collector.settings import CollectorSettings
 
 log = structlog.get_logger(__name__)
@@ -80,7 +81,7 @@ def _raise_file_limit() -> int:
 
 
 def _config(app: Collector, settings: CollectorSettings, waiting: Waiting) -> uvicorn.Config:
-    protocol: Any = partial(LimitedProtocol, waiting)
+    protocol: Any = partial(EventProtocol, waiting, app)
     return uvicorn.Config(
         app,
         http=protocol,

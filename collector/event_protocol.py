@@ -1,0 +1,125 @@
+"""Event requests without ASGI: what an ordinary one costs in scope, cycle and messages is saved.
+
+Ordinary is a POST to an event route with a known write key, a small body of known length, and nothing else of HTTP that
+asks for care. Every other request takes uvicorn's way to the same application.
+"""
+
+from typing import Any, Final
+
+import structlog
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import HEADER_VALUE_RE, STATUS_LINE, RequestResponseCycle
+
+from collector.answers import Answer, Headers
+from collector.app import Collector
+from collector.connections import LimitedProtocol, Waiting
+from collector.request import EVENT_ROUTES, Request
+
+_ROUTES: Final = {path.encode(): path for path in EVENT_ROUTES}
+_FORWARDED: Final = b"x-forwarded-for"
+
+_log = structlog.get_logger(__name__)
+
+
+class _NoEvent:
+    """Nobody waits for the body's parts: a request is begun when it is whole."""
+
+    def set(self) -> None: ...
+
+
+_NO_EVENT: Final[Any] = _NoEvent()
+
+
+class _Exchange(RequestResponseCycle):
+    """A request and its answer, with what uvicorn's protocol asks of its own cycle."""
+
+    def __init__(self, request: Request) -> None:
+        self.request = request
+        self.body: Any = b""
+        self.more_body = self.keep_alive = True
+        self.response_complete = self.disconnected = False
+        self.message_event = _NO_EVENT
+
+
+class EventProtocol(LimitedProtocol):
+    """A LimitedProtocol that hands ordinary event requests to the collector itself."""
+
+    def __init__(self, waiting: Waiting, collector: Collector, **options: Any) -> None:
+        super().__init__(waiting, **options)
+        self._collector = collector
+
+    def on_headers_complete(self) -> None:
+        """Take the request, or leave it to uvicorn."""
+        request = self._ordinary()
+        if request is None:
+            super().on_headers_complete()
+        else:
+            self._begin_body()
+            self.cycle = _Exchange(request)
+
+    def _ordinary(self) -> Request | None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            return None  # it came before the answer to the one before it
+        parser, headers = self.parser, dict(self.headers)
+        path, _, query = self.url.partition(b"?")
+        length = headers.get(b"content-length", b"")
+        if (
+            path not in _ROUTES
+            or parser.get_method() != b"POST"
+            or not length.isdigit()
+            or int(length[:20]) > HIGH_WATER_LIMIT
+            or b"transfer-encoding" in headers
+            or self.expect_100_continue
+            or parser.get_http_version() != "1.1"
+            or not parser.should_keep_alive()
+            or parser.should_upgrade()
+        ):
+            return None
+        request = Request("POST", _ROUTES[path], query, headers, self._client(headers), b"", self._collector.tenants())
+        return request if self._collector.awaits_body(request) else None
+
+    def _client(self, headers: dict[bytes, bytes]) -> str:
+        """The client's address, as a trusted proxy says it: by uvicorn's own rules."""
+        peer = self.client[0] if self.client else ""
+        if _FORWARDED not in headers or peer not in self.app.trusted_hosts:
+            return peer
+        said = b", ".join(value for name, value in self.headers if name == _FORWARDED).decode("latin-1")
+        return self.app.trusted_hosts.get_trusted_client_address(said)[0] or peer
+
+    def on_message_complete(self) -> None:
+        """The request is whole: begin with it."""
+        super().on_message_complete()
+        exchange = self.cycle
+        if isinstance(exchange, _Exchange) and not exchange.response_complete:
+            task = self.loop.create_task(self._answer(exchange))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    async def _answer(self, exchange: _Exchange) -> None:
+        exchange.request.body = exchange.body
+        try:
+            data = self._encode(*await self._collector.respond(exchange.request), exchange.keep_alive)
+        except Exception:
+            _log.exception("request_failed")
+            exchange.keep_alive = False
+            data = self._encode(Answer(500, b"Internal Server Error", b"text/plain; charset=utf-8"), (), False)
+        if self.flow.write_paused and not exchange.disconnected:
+            await self.flow.drain()
+        exchange.response_complete = True
+        if not exchange.disconnected and not self.transport.is_closing():
+            self.transport.write(data)
+            if not exchange.keep_alive:
+                self.transport.close()
+        self.on_response_complete()
+
+    def _encode(self, answer: Answer, cors: Headers, keep_alive: bool) -> bytes:
+        parts = [STATUS_LINE[answer.status]]
+        for name, value in (*self.server_state.default_headers, *answer.headers, *cors):
+            if HEADER_VALUE_RE.search(value):
+                raise ValueError(f"The value of the header {name.decode()} has a control character.")
+            parts += (name, b": ", value, b"\r\n")
+        if not keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-length: %d\r\ncontent-type: %b\r\n\r\n" % (len(answer.body), answer.content_type))
+        parts.append(answer.body)
+        return b"".join(parts)
