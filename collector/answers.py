@@ -1,7 +1,6 @@
 """What the collector answers: one status for each reason, and the bodies."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -48,8 +47,7 @@ class RequestRefused(Exception):
         self.reason, self.message, self.retry_after, self.letter = reason, message, retry_after, letter
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An HTTP answer before the headers that every answer gets."""
 
     status: int

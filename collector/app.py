@@ -104,7 +104,7 @@ class Collector:
         return self._tenants.current()
 
     def awaits_body(self, request: Request) -> bool:
-        """Whether the body of an event request is worth reading: its write key is known, its tenant not over its rate."""
+        """Whether an event request is worth its body: the write key is known and its tenant not over its rate."""
         tenant = request.tenants.by_write_key.get(find_write_key(request.headers, request.query))
         return tenant is not None and not self._rates.take(tenant.company_id, tenant.rate_limit, 0)
 

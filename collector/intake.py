@@ -4,8 +4,7 @@ What is wrong with an event is a value, never an exception, and every rejected e
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from collector.answers import Refused, Verdict
 from collector.arrival import Arrival
@@ -19,8 +18,7 @@ from collector.times import epoch_ms_or_none
 from schemas.sent import MAX_EVENT_ID
 
 
-@dataclass(frozen=True, slots=True)
-class Intake:
+class Intake(NamedTuple):
     """What a request becomes: records in the order to send them, each event's id, and why some are not taken."""
 
     records: list[Outgoing]

@@ -13,7 +13,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 MAGIC: Final = b"HRJ1"
@@ -38,8 +38,7 @@ class Header:
     topics: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Frame:
+class Frame(NamedTuple):
     """One record in a segment: `topic` is an index into the header's, `events` those accepted with the record."""
 
     topic: int

@@ -6,6 +6,7 @@ Both follow the Kafka protocol: murmur2 as in the Java client's default partitio
 
 import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 import cramjam
@@ -31,6 +32,7 @@ def murmur2(key: bytes) -> int:
     return h ^ h >> 15
 
 
+@lru_cache(maxsize=1 << 14)  # a visitor comes again
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives a key among `partitions`."""
     return (murmur2(key) & 0x7FFFFFFF) % partitions

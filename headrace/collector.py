@@ -50,8 +50,13 @@ async def run_collector(
     journal = Journal.open(
         journal_settings.journal_dir, (COLLECTED, DEAD_LETTER), max_bytes=journal_settings.journal_max_bytes
     )
-    log_client = LogClient(broker.client_options(), ack_seconds=journal_settings.log_ack_seconds)
-    stored = _stored(clickhouse, journal, log_client) if journal_settings.journal == "always" else None
+    always = journal_settings.journal == "always"  # then nobody waits for the log, and larger batches cost less
+    log_client = LogClient(
+        broker.client_options(),
+        ack_seconds=journal_settings.log_ack_seconds,
+        linger_seconds=0.02 if always else 0.005,
+    )
+    stored = _stored(clickhouse, journal, log_client) if always else None
     sink = JournalSink(journal, log_client, codec, stored)
     if stored:  # a spool has some of the events only
         metrics.COLLECTOR_JOURNAL_EVENTS.set_function(lambda: journal.accepted_events)
