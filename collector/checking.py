@@ -64,12 +64,14 @@ def collect(sent: Sent, arrival: Arrival) -> CollectedEvent | Refused:
         if name is None:
             return Refused(Reason.MISSING_FIELD, "eventAction", "A track event needs eventAction, or event; send one.")
         category, action = name
-    timestamp = _time_of(sent.timestamp, arrival.received_at)
-    if isinstance(timestamp, Refused):
-        return timestamp
-    properties = _json_text(properties_of(sent))
-    if isinstance(properties, Refused):
-        return properties
+    try:
+        timestamp = arrival.received_at if sent.timestamp is None else epoch_ms(sent.timestamp)
+    except ValueError as error:
+        return _invalid("timestamp", f"timestamp does not fit: {error}.")
+    properties = properties_of(sent)
+    text = _json_text(properties) if properties else "{}"
+    if isinstance(text, Refused):
+        return text
     return {
         "eventId": sent.event_id or arrival.mint_id(),
         "timestamp": timestamp,
@@ -80,7 +82,7 @@ def collect(sent: Sent, arrival: Arrival) -> CollectedEvent | Refused:
         "eventAction": action,
         "eventLabel": sent.event_label or sent.name or "",
         "value": sent.value,
-        "properties": properties,
+        "properties": text,
         "context": {},
     }
 
@@ -96,16 +98,7 @@ def _find_fault(sent: Sent, company_id: str) -> Refused | None:
     return None
 
 
-def _time_of(sent: Any, received_at: int) -> int | Refused:
-    try:
-        return received_at if sent is None else epoch_ms(sent)
-    except ValueError as error:
-        return _invalid("timestamp", f"timestamp does not fit: {error}.")
-
-
 def _json_text(properties: dict[str, Any]) -> str | Refused:
-    if not properties:
-        return "{}"
     try:
         text = orjson.dumps(properties)
     except TypeError:
