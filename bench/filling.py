@@ -20,7 +20,7 @@ SELECT
     toString(generateUUIDv7(number)), at, at, '{company}',
     concat(lower(leftPad(hex(toUInt32(visitor * 2654435761)), 8, '0')), '-5e3d-4c1a-9f27-',
         lower(leftPad(hex(bitOr(bitShiftLeft(toUInt64({seed}), 32), visitor)), 12, '0'))) AS anonymousId,
-    concat('filled-', toString(visitor), '-', toString(toYYYYMMDD(at))), 'track',
+    toString(reinterpretAsUUID(MD5(concat('filled-', toString(visitor), '-', toString(toYYYYMMDD(at)))))), 'track',
     ['page', 'ui', 'search', 'feature', 'vehicle', 'diagnostic'][number % 6 + 1], {actions}[number % 6 + 1],
     concat('{{"position":', toString(rand(1) % 400), ',"variant":"', char(65 + rand(2) % 3), '","title":"Manuals"}}'),
     ['workshop', 'parts-shop', 'academy'][visitor % 3 + 1], '4.2.0', 'Chrome', 'Windows', 'desktop',

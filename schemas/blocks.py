@@ -138,12 +138,16 @@ class StateStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecentState:
-    """What a new owner of a partition needs: ids with their time of receipt, and sessions."""
+    """What a new owner of a partition needs: ids, and sessions either packed or as spans. Each is read once.
 
-    ids: Sequence[str]  # event keys, oldest first
-    received_at: Sequence[int]  # of each of them, ms
+    A million visitors come to this, so nearly all of it are runs of bytes: whole entries of one bucket, one after the
+    other (see `schemas.digests`).
+    """
+
+    ids: Iterable[tuple[int, bytes]]  # (time, digests of event keys received at or before it), in the order of time
     ids_since: int  # every id received at or after this time (ms) is among them
-    sessions: Iterable[SessionSpan]
+    packed: Iterable[bytes] = ()  # PACKED_SESSION entries, in the order of start
+    sessions: Iterable[SessionSpan] = ()  # what cannot be packed
 
 
 @dataclass(frozen=True, slots=True)

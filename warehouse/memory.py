@@ -20,6 +20,7 @@ from schemas.blocks import (
     SessionSpan,
     StoreUnavailable,
 )
+from schemas.digests import key_digest
 from schemas.identifiers import event_key, record_key
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS
@@ -143,8 +144,8 @@ class MemoryWarehouse:
             if self._value(row, "receivedAt") >= since
         )
         spans = [span for span in self._spans() if span.end >= since]
-        keys = [event_key(company, event) for _, company, event in ids]
-        return RecentState(keys, [at for at, _, _ in ids], since, spans)
+        digests = [(at, key_digest(event_key(company, event))) for at, company, event in ids]
+        return RecentState(digests, since, sessions=spans)
 
     def lookup(
         self,

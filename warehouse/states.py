@@ -6,12 +6,14 @@ find its own events stored. The sessions may contain them: placing an event a se
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
+from schemas.digests import BUCKET_BITS, DIGEST_BYTES
 from warehouse.client import ClickHouse, available
 
-_OURS: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions:UInt32} = {number:UInt32}"
+_OURS: Final = "visitorHash % {partitions:UInt32} = {number:UInt32}"
 _UNFINISHED: Final = "(logId = {log:String} AND logPartition = {number:UInt32} AND logOffset >= {position:UInt64})"
 _VISITOR: Final = "concat(companyId, ':', visitorId)"  # as record_key makes it
 _SPANS: Final = "toUnixTimestamp64Milli(min(s.startedAt)), toUnixTimestamp64Milli(max(s.endedAt))"
@@ -29,10 +31,17 @@ _JOURNALS = """
 SELECT journal, max(sequence) FROM blocks ARRAY JOIN mapKeys(journals) AS journal, mapValues(journals) AS sequence
 WHERE topic = {topic:String} AND partition = {number:UInt32} GROUP BY journal
 """
+_RECENT = f"receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}"
+_SECOND = "intDiv(toUnixTimestamp64Milli(receivedAt), 1000)"
+_SECONDS = f"SELECT {_SECOND} AS second, count() FROM event_ids WHERE {_RECENT} GROUP BY second ORDER BY second DESC"
+_BUCKET = f"bitShiftRight(byteSwap(reinterpretAsUInt16(substring(digest, 1, 2))), {16 - BUCKET_BITS})"
+_DIGEST = f"substring(SHA256({{}}), 1, {DIGEST_BYTES})"
 _RECENT_IDS = f"""
-SELECT concat(companyId, char(0), eventId), toUnixTimestamp64Milli(receivedAt) FROM event_ids
-WHERE receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}
-ORDER BY receivedAt DESC LIMIT {{limit:UInt64}}
+SELECT roundDown(second, {{starts:Array(Int64)}}) AS start, arrayStringConcat(groupArray(digest)) FROM (
+    SELECT {_SECOND} AS second, {_DIGEST.format("concat(companyId, char(0), eventId)")} AS digest
+    FROM event_ids WHERE {_RECENT}
+)
+GROUP BY start, {_BUCKET} ORDER BY start
 """
 # Parameters of the driver's own form: they name many ids.
 _STORED_IDS: Final = (
@@ -43,14 +52,34 @@ _DEAD_IDS: Final = (
     "SELECT companyId, eventId FROM dead_letters WHERE (companyId, eventId) IN %(ids)s AND source = 'streams' AND NOT "
     "(logId = %(log)s AND topic = %(topic)s AND partition = %(number)s AND offset >= %(position)s)"
 )
+# A PACKED_SESSION has the numbers' bytes in the order of their weight.
+_BYTES = "reinterpretAsFixedString(byteSwap(toUInt64({})))"
 _RECENT_SESSIONS = f"""
-SELECT {_VISITOR}, s.sessionId, {_SPANS} FROM session_parts AS s
-WHERE s.month >= toYYYYMM(fromUnixTimestamp64Milli({{since:Int64}}, 'UTC'))
-  AND s.endedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS}
-GROUP BY s.companyId, s.visitorId, s.sessionId
+SELECT
+    arrayStringConcat(arrayMap(pair -> pair.2, arraySort(groupArrayIf((start, packed), packs)))),
+    groupArrayIf((visitor, sessionId, start, end), NOT packs)
+FROM (
+    SELECT
+        {_VISITOR} AS visitor, {_DIGEST.format("visitor")} AS digest, s.sessionId AS sessionId,
+        toUnixTimestamp64Milli(min(s.startedAt)) AS start, toUnixTimestamp64Milli(max(s.endedAt)) AS end,
+        concat(digest, {_BYTES.format("start")}, {_BYTES.format("end")}, UUIDStringToNum(sessionId)) AS packed,
+        toString(toUUIDOrZero(sessionId)) = sessionId AND (companyId, visitorId) NOT IN (
+            SELECT companyId, visitorId FROM session_overrides
+        ) AS packs
+    FROM session_parts AS s
+    WHERE s.month >= toYYYYMM(fromUnixTimestamp64Milli({{since:Int64}}, 'UTC'))
+      AND s.endedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS}
+    GROUP BY companyId, visitorId, s.sessionId
+)
+GROUP BY {_BUCKET}
 """
+_OVERRIDDEN: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions:UInt32} = {number:UInt32}"
 _OVERRIDES = f"SELECT {_VISITOR}, sessionId, tupleElement(min(target), 2) FROM session_overrides"
 _BY_OVERRIDE = "GROUP BY companyId, visitorId, sessionId"
+
+
+#: Ids are handed over in so many runs of time, so that the oldest can be forgotten and most be kept.
+GENERATIONS: Final = 8
 
 
 class ClickHouseStateStore:
@@ -75,11 +104,26 @@ class ClickHouseStateStore:
     def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:
         """Ids and sessions at or after `since` (ms); fewer ids, and a later `ids_since`, where the limit is met."""
         where = {**_where(partition), "partitions": partitions, "position": position, "since": since}
-        ids, received_at = self._columns(_RECENT_IDS, {**where, "limit": self._id_limit}) or ((), ())
-        ids_since = since if len(ids) < self._id_limit else received_at[-1] + 1
-        targets = self._rows(f"{_OVERRIDES} WHERE {_OURS} {_BY_OVERRIDE}", where)
-        sessions = merge_overridden(zip(*self._columns(_RECENT_SESSIONS, where), strict=True), targets)
-        return RecentState(ids[::-1], received_at[::-1], ids_since, sessions)
+        starts, ids_since = _slices(self._rows(_SECONDS, where), since, self._id_limit)
+        ids = self._digests({**where, "since": ids_since}, starts) if starts else []
+        packed, spans = self._recent_sessions(where)
+        return RecentState(ids, ids_since, packed, spans)
+
+    def _digests(self, where: Mapping[str, Any], starts: Sequence[int]) -> list[tuple[int, bytes]]:
+        latest = {start: end * 1000 - 1 for start, end in pairwise(starts)}
+        blocks = available(lambda: list(self._client.blocks(_RECENT_IDS, {**where, "starts": starts[:-1]})))
+        return [(latest[start], run) for block in blocks for start, run in zip(*block, strict=True)]
+
+    def _recent_sessions(self, where: Mapping[str, Any]) -> tuple[list[bytes], Iterator[SessionSpan]]:
+        blocks = available(lambda: list(self._client.blocks(_RECENT_SESSIONS, where)))
+        rows = [
+            (visitor.decode(), session_id.decode(), start, end)
+            for _, others in blocks
+            for other in others
+            for visitor, session_id, start, end in other
+        ]
+        targets = self._rows(f"{_OVERRIDES} WHERE {_OVERRIDDEN} {_BY_OVERRIDE}", where) if rows else []
+        return [run for runs, _ in blocks for run in runs if run], merge_overridden(rows, targets)
 
     def lookup(
         self,
@@ -117,6 +161,27 @@ class ClickHouseStateStore:
 
 def _where(partition: Partition) -> dict[str, Any]:
     return {"log": partition.log_id, "topic": partition.topic, "number": partition.number}
+
+
+def _slices(seconds: Sequence[tuple[Any, ...]], since: int, limit: int) -> tuple[list[int], int]:
+    """Runs of seconds that hold an eighth of the limit, and the time (ms) since when all ids are in them.
+
+    `seconds` are (second, number of ids), the newest first. The runs are where each begins, the oldest first, and at
+    last where the newest ends; nothing at all where there are no ids, or more than the limit in the newest second.
+    """
+    if not seconds:
+        return [], since
+    starts, held, size = [seconds[0][0] + 1], 0, limit
+    for second, count in seconds:
+        held, size = held + count, size + count
+        if held > limit:
+            since = starts[-1] * 1000
+            break
+        if size * GENERATIONS > limit:
+            starts.append(second)
+            size = count
+        starts[-1] = second
+    return starts[::-1] if len(starts) > 1 else [], since
 
 
 def merge_overridden(rows: Iterable[tuple[Any, ...]], overrides: Iterable[tuple[Any, ...]]) -> Iterator[SessionSpan]:

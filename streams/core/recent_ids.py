@@ -1,11 +1,14 @@
 """The event ids received lately: they tell a second copy of an event from a first without asking the store.
 
-Times are ms since the epoch. A key is `event_key(company_id, event_id)`, held whole: no hash that could collide.
+Times are ms since the epoch. A key is `event_key(company_id, event_id)`; what is held is its digest of 128 bits, which
+two keys never share (see `schemas.digests`).
 """
 
 import re
-from collections.abc import Sequence
-from itertools import repeat
+from array import array
+from collections.abc import Iterable, Iterator
+
+from schemas.digests import BUCKET_BITS, DIGEST_BYTES, bucket_of, find_digest, key_digest
 
 # Few enough that asking all of them is cheap, enough that dropping one keeps most of what is held.
 GENERATIONS = 8
@@ -20,53 +23,65 @@ class RecentIds:
     number of keys to `limit`, so it is called after every block.
     """
 
-    __slots__ = ("_generation_of", "_generations", "_limit", "since")
+    __slots__ = ("_buckets", "_generations", "_limit", "since")
 
     def __init__(self, since: int, limit: int) -> None:
         self.since = since
         self._limit = limit
+        # Digests, those of one generation next to each other, in the order of `_generations`.
+        self._buckets: dict[int, bytes] = {}
         self._generations = [_Generation(since - 1)]
-        self._generation_of: dict[str, _Generation] = {}
 
     def __len__(self) -> int:
         """The number of keys held."""
-        return len(self._generation_of)
+        return sum(generation.size for generation in self._generations)
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The digests held, in no order."""
+        for bucket in self._buckets.values():
+            for start in range(0, len(bucket), DIGEST_BYTES):
+                yield bucket[start : start + DIGEST_BYTES]
 
     def seen(self, key: str) -> bool:
         """Whether the key is held: never true for one that was not added."""
-        return key in self._generation_of
+        digest = key_digest(key)
+        return find_digest(self._buckets.get(bucket_of(digest), b""), digest, DIGEST_BYTES) >= 0
 
     def covers(self, oldest: int) -> bool:
         """Whether every earlier copy of an event that is no older than `oldest` must be held."""
         return oldest >= self.since
 
-    def add(self, key: str, received_at: int) -> None:
-        """Hold a key. Times may come out of order, also before `since`."""
-        if not self.add_new(key, received_at):
-            generation = self._generation_of[key]
-            generation.latest = max(generation.latest, received_at)
-
     def add_new(self, key: str, received_at: int) -> bool:
-        """Hold a key; where it is held already, nothing changes and the answer is False."""
-        if key in self._generation_of:
+        """Hold a key; where it is held already, nothing changes and the answer is False.
+
+        Times may come out of order, also before `since`.
+        """
+        digest = key_digest(key)
+        place = bucket_of(digest)
+        bucket = self._buckets.get(place, b"")
+        if digest in bucket and find_digest(bucket, digest, DIGEST_BYTES) >= 0:
             return False
-        newest = self._generation_of[key] = self._generations[-1]
-        newest.keys.append(key)
+        self._buckets[place] = bucket + digest
+        newest = self._generations[-1]
+        newest.counts[place] += 1
+        newest.size += 1
         if received_at > newest.latest:
             newest.latest = received_at
-        if len(newest.keys) * GENERATIONS >= self._limit:
+        if newest.size * GENERATIONS >= self._limit:
             self._generations.append(_Generation(self.since - 1))
         return True
 
-    def load(self, keys: Sequence[str], received_at: Sequence[int]) -> None:
-        """Hold many keys at once, the oldest first: much faster than to `add` each."""
-        size = max(self._limit // GENERATIONS, 1)
-        for start in range(0, len(keys), size):
-            chunk = list(keys[start : start + size])
-            generation = _Generation(received_at[start + len(chunk) - 1])
-            generation.keys = chunk
-            self._generation_of.update(zip(chunk, repeat(generation)))
-            self._generations.insert(-1, generation)
+    def load(self, runs: Iterable[tuple[int, bytes]]) -> None:
+        """Hold what a store knows, before anything is added: runs of `RecentState.ids`, those of one time together."""
+        self._generations.clear()
+        for latest, digests in runs:
+            if not self._generations or self._generations[-1].latest != latest:
+                self._generations.append(_Generation(latest))
+            generation, place, count = self._generations[-1], bucket_of(digests), len(digests) // DIGEST_BYTES
+            self._buckets[place] = self._buckets.get(place, b"") + digests
+            generation.counts[place] += count
+            generation.size += count
+        self._generations.append(_Generation(self.since - 1))
 
     def evict(self, before: int) -> None:
         """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.
@@ -82,11 +97,15 @@ class RecentIds:
             self._generations.append(_Generation(self.since - 1))
 
     def _drop(self, generation: "_Generation") -> None:
+        """Cut the generation out of every bucket: it lies behind those that were begun before it."""
+        older = self._generations[: self._generations.index(generation)]
+        for place, count in enumerate(generation.counts):
+            if count:
+                start = DIGEST_BYTES * sum(other.counts[place] for other in older)
+                bucket = self._buckets[place]
+                self._buckets[place] = bucket[:start] + bucket[start + DIGEST_BYTES * count :]
         self._generations.remove(generation)
         self.since = max(self.since, generation.latest + 1)
-        for key in generation.keys:
-            if self._generation_of.get(key) is generation:  # one that was loaded twice is the later generation's
-                del self._generation_of[key]
 
 
 class Coverage:
@@ -114,13 +133,14 @@ class Coverage:
 
 
 class _Generation:
-    """Keys, and a time that none of them was received after."""
+    """How many keys it has in each bucket and in all, and a time that none of them was received after."""
 
-    __slots__ = ("keys", "latest")
+    __slots__ = ("counts", "latest", "size")
 
     def __init__(self, latest: int) -> None:
-        self.keys: list[str] = []
+        self.counts = array("I", bytes(4 << BUCKET_BITS))
         self.latest = latest
+        self.size = 0
 
 
 def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> int:

@@ -5,10 +5,21 @@ is every id overridden into it before, so that a reader resolves any id in one h
 Times are ms since the epoch. A visitor is its key, "companyId:visitor".
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
+
+from schemas.digests import DIGEST_BYTES, PACKED_SESSION, bucket_of, find_digest, key_digest
+
+_SIZE: Final = PACKED_SESSION.size
+_END_AT: Final = 24  # where the last event's time lies in an entry
+_END: Final = Struct(">q")
+_ENDS: Final = Struct(">24xq16x")
+_NEVER: Final = 1 << 62
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(slots=True)
@@ -42,38 +53,57 @@ class Sessions:
     What is older lies in the store. Before `put`, an event that `needs_lookup` has its visitor's stored sessions that
     lie within `gap` of it loaded. What the store answers may lag behind what is held here, but `evict` may only be
     called when the store has everything that was put, and not between a lookup and its `load`.
+
+    Sessions are held packed, 48 bytes each, those of one visitor in the order of their start; a `Session` is made of
+    an entry where more than the last one's times matter.
     """
 
-    __slots__ = ("_earlier", "_gap", "_last", "since")
+    __slots__ = ("_buckets", "_digest", "_end", "_entry", "_extras", "_gap", "_last_id", "_start", "_visitor", "since")
 
     def __init__(self, gap: int, since: int) -> None:
         self.since = since
         self._gap = gap
-        # Nearly every visitor has one session here, and nearly every event belongs to the last: no list for those.
-        self._last: dict[str, Session] = {}
-        self._earlier: dict[str, list[Session]] = {}
+        self._buckets: dict[int, bytearray] = {}
+        # By visitor's and session's digest: ids that are no UUID, and ids overridden to a session's own.
+        self._extras: dict[bytes, tuple[str, tuple[str, ...]]] = {}
+        # The visitor asked for last, and its last session, from its start on; `_entry` is where its end is written.
+        self._visitor, self._digest = "", key_digest("")
+        self._start = self._end = _NEVER
+        self._last_id = ""
+        self._entry = bytearray(), 0
 
     def __len__(self) -> int:
         """The number of sessions held."""
-        return len(self._last) + sum(map(len, self._earlier.values()))
+        return sum(map(len, self._buckets.values())) // _SIZE
+
+    def __iter__(self) -> Iterator[tuple[bytes, Session]]:
+        """The sessions held, each with its visitor's digest."""
+        for bucket in self._buckets.values():
+            for entry in PACKED_SESSION.iter_unpack(bucket):
+                yield entry[0], self._session(*entry)
 
     def of(self, visitor: str) -> list[Session]:
         """The visitor's sessions that are held, by start."""
-        last = self._last.get(visitor)
-        return [] if last is None else [*self._earlier.get(visitor, ()), last]
+        digest = self._digest if visitor == self._visitor else key_digest(visitor)
+        bucket = self._buckets.get(bucket_of(digest), b"")
+        if digest not in bucket:
+            return []
+        return [self._session(*entry) for entry in PACKED_SESSION.iter_unpack(bucket) if entry[0] == digest]
 
     def needs_lookup(self, at: int) -> bool:
         """Whether an event at `at` could touch a session that is not held."""
         return at - self._gap < self.since
 
+    def load_packed(self, runs: Iterable[bytes]) -> None:
+        """Hold what a store knows, before anything is put: runs as in `RecentState.packed`."""
+        for run in runs:
+            self._buckets.setdefault(bucket_of(run), bytearray()).extend(run)
+
     def load(self, visitor: str, session: Session) -> None:
-        """Hold a session that the store has; the object given is then this state's own.
+        """Hold a session that the store has.
 
         The store may know less than what is held: a session that shares an id with held ones becomes one with them.
         """
-        if visitor not in self._last:
-            self._last[visitor] = session
-            return
         ids = {session.session_id, *session.merged}
         same = [session]
         others: list[Session] = []
@@ -85,63 +115,86 @@ class Sessions:
         """Place an event: into the session within `gap` of it, across the two it bridges, or into a new one."""
         if session_id := self.extend(visitor, at):
             return Placement(session_id)
-        last = self._last.get(visitor)
-        if last is None or at > last.end:
-            return self._open(visitor, at)
-        return self._put_before_last(visitor, at)
+        held = self.of(visitor)
+        touched = [session for session in held if session.start - self._gap <= at <= session.end + self._gap]
+        if not touched:
+            session = Session(mint_session_id(visitor, at), at, at)
+            self._hold(visitor, [*held, session])
+            return Placement(session.session_id)
+        first, *bridged = touched
+        first.start = min(first.start, at)
+        first.end = max(touched[-1].end, at)
+        moved = tuple(session_id for session in bridged for session_id in (session.session_id, *session.merged))
+        first.merged += moved
+        self._hold(visitor, [session for session in held if session not in bridged])
+        return Placement(first.session_id, tuple(Override(session_id, first.session_id) for session_id in moved))
 
     def extend(self, visitor: str, at: int) -> str:
         """As `put`, for an event in the visitor's last session or up to `gap` after it; any other is not placed: ''.
 
-        Nearly every event is such a one, and overrides nothing.
+        Nearly every event is such a one, and overrides nothing; nearly always it is of the same visitor as the one
+        before, whose last session is at hand.
         """
-        last = self._last.get(visitor)
-        if last is None or at < last.start or at - last.end > self._gap:
+        if visitor != self._visitor:
+            self._turn_to(visitor)
+        if at < self._start or at - self._end > self._gap:
             return ""
-        if at > last.end:
-            last.end = at
-        return last.session_id
+        if at > self._end:
+            self._end = at
+            _END.pack_into(*self._entry, at)
+        return self._last_id
 
     def evict(self, before: int) -> None:
         """Forget the sessions that ended before `before`; from now on they are looked up."""
         if before <= self.since:
             return
         self.since = before
-        for visitor in [visitor for visitor, last in self._last.items() if last.end < before]:
-            del self._last[visitor]
-            self._earlier.pop(visitor, None)
-        for visitor in list(self._earlier):
-            self._hold(visitor, [session for session in self.of(visitor) if session.end >= before])
+        for place, bucket in list(self._buckets.items()):
+            ended = [index for index, (end,) in enumerate(_ENDS.iter_unpack(bucket)) if end < before]
+            for index in reversed(ended):
+                self._drop(bucket, index * _SIZE)
+            if not bucket:
+                del self._buckets[place]
+        self._turn_to(self._visitor)
 
-    def _put_before_last(self, visitor: str, at: int) -> Placement:
-        held = self.of(visitor)
-        touched = [session for session in held if session.start - self._gap <= at <= session.end + self._gap]
-        if not touched:
-            return self._open(visitor, at)
-        first, *bridged = touched
-        first.start = min(first.start, at)
-        first.end = max(touched[-1].end, at)
-        if not bridged:
-            return Placement(first.session_id)
-        moved = tuple(session_id for session in bridged for session_id in (session.session_id, *session.merged))
-        first.merged += moved
-        self._hold(visitor, [session for session in held if session not in bridged])
-        return Placement(first.session_id, tuple(Override(session_id, first.session_id) for session_id in moved))
+    def _turn_to(self, visitor: str) -> None:
+        """Have the visitor's last session at hand; again after its entries have moved."""
+        if visitor != self._visitor:
+            self._visitor, self._digest = visitor, key_digest(visitor)
+        bucket = self._buckets.get(bucket_of(self._digest))
+        if not bucket or (at := find_digest(bucket, self._digest, _SIZE)) < 0:
+            self._start = self._end = _NEVER
+            return
+        session = self._session(*PACKED_SESSION.unpack_from(bucket, at))
+        self._start, self._end, self._last_id = session.start, session.end, session.session_id
+        self._entry = bucket, at + _END_AT
 
-    def _open(self, visitor: str, at: int) -> Placement:
-        session = Session(mint_session_id(visitor, at), at, at)
-        if visitor in self._last:
-            self._hold(visitor, [*self.of(visitor), session])
-        else:
-            self._last[visitor] = session
-        return Placement(session.session_id)
+    def _session(self, visitor: bytes, start: int, end: int, uuid: bytes) -> Session:
+        if self._extras and (extra := self._extras.get(visitor + uuid)):
+            return Session(extra[0], start, end, extra[1])
+        text = uuid.hex()
+        return Session(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}", start, end)
 
     def _hold(self, visitor: str, sessions: list[Session]) -> None:
-        *earlier, self._last[visitor] = sorted(sessions, key=_start)
-        if earlier:
-            self._earlier[visitor] = earlier
-        else:
-            self._earlier.pop(visitor, None)
+        """Hold these of the visitor's sessions, and no others."""
+        self._turn_to(visitor)
+        digest = self._digest
+        bucket = self._buckets.setdefault(bucket_of(digest), bytearray())
+        while (at := find_digest(bucket, digest, _SIZE)) >= 0:
+            self._drop(bucket, at)
+        for session in sorted(sessions, key=_start):
+            is_uuid = _UUID.fullmatch(session.session_id)
+            uuid = bytes.fromhex(session.session_id.replace("-", "")) if is_uuid else key_digest(session.session_id)
+            bucket += PACKED_SESSION.pack(digest, session.start, session.end, uuid)
+            if session.merged or not is_uuid:
+                self._extras[digest + uuid] = session.session_id, session.merged
+        self._turn_to(visitor)
+
+    def _drop(self, bucket: bytearray, at: int) -> None:
+        entry = bucket[at : at + _SIZE]
+        del bucket[at : at + _SIZE]
+        if self._extras:
+            self._extras.pop(bytes(entry[:DIGEST_BYTES] + entry[-DIGEST_BYTES:]), None)
 
 
 def mint_session_id(visitor: str, at: int) -> str:

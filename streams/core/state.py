@@ -25,7 +25,8 @@ class PartitionState:
 
     def load(self, recent: RecentState) -> None:
         """Take over what was read back."""
-        self.ids.load(recent.ids, recent.received_at)
+        self.ids.load(recent.ids)
+        self.sessions.load_packed(recent.packed)
         for span in recent.sessions:
             self.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
 

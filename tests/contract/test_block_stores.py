@@ -10,11 +10,16 @@ import httpx
 import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from collector.record_batch import partition_of
 from schemas.blocks import Accounts, Block, BlockRows, BlockStore, OrphanStore, Partition, StateStore, StoreUnavailable
-from schemas.identifiers import event_key
+from schemas.digests import key_digest
+from schemas.identifiers import event_key, record_key
 from schemas.records import DeadLetter
 from schemas.settings import ClickHouseSettings
 from schemas.stages import EVENT_COLUMNS
+from streams.core.recent_ids import RecentIds
+from streams.core.sessions import Session, Sessions, mint_session_id
+from streams.core.state import PartitionState
 from tests.contract.clickhouse_fixture import clickhouse_url
 from warehouse.blocks import DEAD_LETTER_COLUMNS, ClickHouseBlockStore, by_month
 from warehouse.client import ClickHouse
@@ -263,8 +268,82 @@ def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wareho
     ids = [("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")]
     assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
     recent = warehouse.states.recent(PARTITION, 1, 1, SEPTEMBER)
-    assert list(recent.ids) == [event_key("acme", "finished")]
-    assert list(recent.received_at) == [SEPTEMBER]
+    ((received_at, digests),) = recent.ids
+    assert digests == key_digest(event_key("acme", "finished"))
+    assert SEPTEMBER <= received_at < SEPTEMBER + 1000
+
+
+def read_back(warehouse: Warehouse, since: int, partitions: int = 1, number: int = 0) -> PartitionState:
+    """The state of a partition that has stored everything."""
+    partition = dataclasses.replace(PARTITION, number=number)
+    ids, sessions = RecentIds(since, 1_000), Sessions(gap=10, since=since)
+    state = PartitionState(partition, 1_000, {}, ids, sessions)
+    recent = warehouse.states.recent(partition, partitions, 1_000, since)
+    ids.since = recent.ids_since
+    state.load(recent)
+    return state
+
+
+def test_ids_and_sessions_come_back_as_they_were(warehouse: Warehouse) -> None:
+    visitors = [f"visitor {number}" for number in range(40)]
+    at = {visitor: SEPTEMBER + 100 * number for number, visitor in enumerate(visitors)}
+    events = [
+        row(
+            *(f"{visitor} {number}", at[visitor] + later),
+            anonymousId=visitor,
+            sessionId=mint_session_id(visitor, opened),
+            receivedAt=SEPTEMBER + 9,
+        )
+        for visitor in visitors
+        for number, (later, opened) in enumerate([(0, 0), (7, 0), (50, 50), (61, 61)])
+    ]
+    odd = [
+        row(f"odd {n}", SEPTEMBER + 30 * n, anonymousId="odd", sessionId=f"named {n}", receivedAt=SEPTEMBER + 9)
+        for n in (2, 1)
+    ]
+    warehouse.blocks.write(Block(PARTITION, 0, 1_000), BlockRows(events=[*events, *odd]))
+    state = read_back(warehouse, since=SEPTEMBER + 5)
+    for visitor, opened in at.items():
+        times = {0: (opened, opened + 7), 50: (opened + 50,) * 2, 61: (opened + 61,) * 2}
+        expected = [Session(mint_session_id(visitor, first), *times[first]) for first in (0, 50, 61)]
+        assert state.sessions.of(record_key("acme", visitor)) == expected
+        assert state.sessions.extend(record_key("acme", visitor), opened + 62) == mint_session_id(visitor, 61)
+    named = [Session(f"named {n}", SEPTEMBER + 30 * n, SEPTEMBER + 30 * n) for n in (1, 2)]
+    assert state.sessions.of(record_key("acme", "odd")) == named
+    assert state.sessions.of(record_key("other", visitors[0])) == []
+    assert all(state.ids.seen(event_key("acme", f"{visitor} {n}")) for visitor in visitors for n in range(4))
+    assert not state.ids.seen(event_key("other", f"{visitors[0]} 0"))
+    assert len(state.ids) == len(events) + len(odd)
+
+
+@pytest.mark.parametrize("limit", [0, 1, 5, 12, 39, 40])
+def test_no_more_ids_come_back_than_the_limit_and_the_latest_do(clickhouse: InClickHouse, limit: int) -> None:
+    received = {f"e{n}": SEPTEMBER + 700 * n for n in range(40)}
+    events = [row(event_id, receivedAt=at) for event_id, at in received.items()]
+    clickhouse.blocks.write(Block(PARTITION, 0, 1_000), BlockRows(events=events))
+    clickhouse.states = ClickHouseStateStore(clickhouse.client, limit)
+    state = read_back(clickhouse, since=SEPTEMBER)
+    assert limit - 2 <= len(state.ids) <= limit
+    for event_id, at in received.items():
+        assert state.ids.seen(event_key("acme", event_id)) == state.ids.covers(at)
+    state.ids.evict(SEPTEMBER + 700 * 30 + 1)
+    for event_id, at in received.items():
+        assert state.ids.seen(event_key("acme", event_id)) or not state.ids.covers(at)
+
+
+def test_a_visitor_comes_back_to_the_partition_of_its_key_also_after_merges(clickhouse: InClickHouse) -> None:
+    visitors = [f"visitor {number}" for number in range(30)] + ["ü", "名"]
+    for minute in range(3):
+        events = [row(f"{v}{minute}", SEPTEMBER + minute, anonymousId=v, sessionId=f"s {v}") for v in visitors]
+        clickhouse.blocks.write(Block(PARTITION, minute, minute + 1), BlockRows(events=events))
+    clickhouse.client.command("OPTIMIZE TABLE session_parts FINAL")
+    assert clickhouse.client.rows("SELECT count() FROM session_parts") == [(len(visitors),)]
+    for number in range(3):
+        state = read_back(clickhouse, SEPTEMBER, partitions=3, number=number)
+        for visitor in visitors:
+            key = record_key("acme", visitor)
+            is_ours = partition_of(key.encode(), 3) == number
+            assert (len(state.sessions.of(key)), state.ids.seen(event_key("acme", f"{visitor}1"))) == (is_ours, is_ours)
 
 
 def letter(event_id: str, offset: int, log_id: str = "log", **fields: object) -> DeadLetter:

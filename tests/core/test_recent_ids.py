@@ -6,6 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.digests import key_digest
 from schemas.identifiers import event_key
 from streams.core.recent_ids import Coverage, RecentIds, oldest_time
 
@@ -29,8 +30,8 @@ def run(ids: RecentIds, steps: list[tuple[int, int, bool, int]]) -> Iterator[dic
     added: dict[str, int] = {}
     for tick, (number, jitter, evicts, window) in enumerate(steps):
         key, received_at = KEYS[number], START + tick + jitter
-        ids.add(key, received_at)
-        added[key] = max(received_at, added.get(key, received_at))
+        if ids.add_new(key, received_at):
+            added[key] = max(received_at, added.get(key, received_at))
         if evicts:
             ids.evict(START + tick - window)
         yield added
@@ -45,12 +46,16 @@ def test_a_key_added_at_or_after_since_is_never_new(steps: list[tuple[int, int, 
 
 
 @unhurried
-@given(st.lists(st.tuples(st.integers(0, 29), st.integers(-20, 0)), max_size=40), steps_of, st.integers(0, 40))
+@given(
+    st.lists(st.tuples(st.integers(0, 29), st.integers(-20, 0)), max_size=40, unique_by=lambda pair: pair[0]),
+    steps_of,
+    st.integers(0, 40),
+)
 def test_keys_loaded_at_once_are_held_like_those_added_one_by_one(
     loaded: list[tuple[int, int]], steps: list[tuple[int, int, bool, int]], limit: int
 ) -> None:
     ids, loaded = RecentIds(START - 30, limit), sorted(loaded, key=lambda pair: pair[1])
-    ids.load([KEYS[number] for number, _ in loaded], [START + back for _, back in loaded])
+    ids.load((START + back, key_digest(KEYS[number])) for number, back in loaded)
     before = {KEYS[number]: START + back for number, back in loaded}
     assert len(ids) == len(before)
     for added in run(ids, steps):
@@ -97,7 +102,7 @@ def test_an_eviction_leaves_no_more_than_the_limit(steps: list[tuple[int, int, b
 def test_dropping_by_the_limit_takes_the_oldest_share_and_keeps_the_rest() -> None:
     ids = RecentIds(START, limit=80)
     for number in range(81):
-        ids.add(str(number), START + number)
+        ids.add_new(str(number), START + number)
     ids.evict(START)
     assert (len(ids), ids.since) == (71, START + 10)
     assert not ids.seen("9")
@@ -108,19 +113,19 @@ def test_dropping_by_the_limit_takes_the_oldest_share_and_keeps_the_rest() -> No
 
 def test_a_collector_whose_clock_is_ahead_does_not_end_the_memory_of_the_others() -> None:
     ids = RecentIds(START, limit=80)
-    ids.add("ahead", START + 1_000_000)
+    ids.add_new("ahead", START + 1_000_000)
     for number in range(100):
-        ids.add(str(number), START + number)
+        ids.add_new(str(number), START + number)
         ids.evict(START)
     assert ids.since < START + 100
 
 
 def test_eviction_of_everything_leaves_a_working_memory() -> None:
     ids = RecentIds(START, limit=80)
-    ids.add("a", START + 5)
+    ids.add_new("a", START + 5)
     ids.evict(START + 50)
     assert (len(ids), ids.since, ids.seen("a")) == (0, START + 6, False)
-    ids.add("a", START + 60)
+    ids.add_new("a", START + 60)
     assert ids.seen("a")
 
 

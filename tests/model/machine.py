@@ -133,8 +133,8 @@ def _run(
 
 def _key(rest: Rest) -> str:
     state = rest.state
-    sessions = sorted((visitor, repr(state.sessions.of(visitor))) for visitor in state.sessions._last)
-    known = (sorted(state.ids._generation_of), state.ids.since, sessions, sorted(state.found), sorted(state.adopted))
+    sessions = sorted((visitor, repr(session)) for visitor, session in state.sessions)
+    known = (sorted(state.ids), state.ids.since, sessions, sorted(state.found), sorted(state.adopted))
     return repr((state.position, sorted(state.journals.items()), known))
 
 
