@@ -10,11 +10,11 @@ from schemas.stages import EVENT_COLUMNS
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse, ClickHouseUnavailable
 
-_UNFINISHED: Final = """
+# Both tables are sorted by topic, partition and log: of the log that is there now, a month's blocks are passed over.
+_LOST: Final = "topic = {topic:String} AND partition = {number:UInt32} AND logId != {log:String}"
+_UNFINISHED: Final = f"""
 SELECT logId, start, argMin(end, claimedAt) FROM block_claims
-WHERE topic = {topic:String} AND partition = {number:UInt32} AND logId != {log:String} AND (logId, start) NOT IN (
-    SELECT logId, start FROM blocks WHERE topic = {topic:String} AND partition = {number:UInt32}
-)
+WHERE {_LOST} AND (logId, start) NOT IN (SELECT logId, start FROM blocks WHERE {_LOST})
 GROUP BY logId, start
 """
 _EVENT_COLUMNS: Final = ", ".join(
@@ -29,10 +29,7 @@ _FORGET_LETTERS: Final = (
     "AND partition = {number:Int32} AND offset >= {start:Int64} AND offset < {end:Int64}"
 )
 #: An adopted block has a row in the ledger that counts nothing: its events count where their records come again.
-_ADOPTED: Final = """
-SELECT logId, start, end FROM blocks
-WHERE topic = {topic:String} AND partition = {number:UInt32} AND logId != {log:String} AND records = 0
-"""
+_ADOPTED: Final = f"SELECT logId, start, end FROM blocks WHERE {_LOST} AND records = 0"
 _ADOPTED_EVENTS: Final = f"SELECT companyId, eventId, journal, sequence FROM events WHERE {_IN_BLOCK}"
 
 
