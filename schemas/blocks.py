@@ -1,6 +1,6 @@
 """What workers and the warehouse agree on: blocks of a partition, and the ledger that says which are stored."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -116,7 +116,8 @@ class StateStore(Protocol):
     """Reads a partition's state back from the warehouse, as the ledger's position has it.
 
     `position` is the offset after the last block in the ledger (0: none) and the highest sequence of each journal that
-    the partition has stored. `recent` yields the ids received, and the sessions that ended, at or after `since`.
+    the partition has stored. `recent` gives the ids received, and the sessions that ended, at or after `since`, of
+    partitions of one log's topic as of their positions: all of a worker's at once, as each would read the same rows.
     `lookup` answers for what is older than that: which of these (companyId, eventId) are stored, which of the
     `rejected` have a dead letter of streams already, and every session of these visitors (record key -> earliest and
     latest time of interest). Rows of unfinished blocks of the partition are left out. All raise StoreUnavailable.
@@ -124,7 +125,9 @@ class StateStore(Protocol):
 
     def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]: ...
 
-    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> "RecentState": ...
+    def recent(
+        self, positions: Mapping[Partition, int], partitions: int, since: int
+    ) -> Mapping[Partition, "RecentState"]: ...
 
     def lookup(
         self,
@@ -138,16 +141,18 @@ class StateStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RecentState:
-    """What a new owner of a partition needs: ids, and sessions either packed or as spans. Each is read once.
+    """What a new owner of a partition needs: the ids, and the sessions either packed or as spans.
 
-    A million visitors come to this, so nearly all of it are runs of bytes: whole entries of one bucket, one after the
-    other (see `schemas.digests`).
+    Visitors come by the million, so nearly all of it are runs of bytes: whole entries of one bucket, one after the
+    other (see `schemas.digests`). Every id received at or after `ids_since` (ms) is among `ids`, which are in the
+    order of time: (time, digests of event keys received at or before it). `packed` are runs of PACKED_SESSION in the
+    order of start, one run a bucket; `sessions` is what cannot be packed.
     """
 
-    ids: Iterable[tuple[int, bytes]]  # (time, digests of event keys received at or before it), in the order of time
-    ids_since: int  # every id received at or after this time (ms) is among them
-    packed: Iterable[bytes] = ()  # PACKED_SESSION entries, in the order of start
-    sessions: Iterable[SessionSpan] = ()  # what cannot be packed
+    ids_since: int
+    ids: list[tuple[int, list[bytes]]] = field(default_factory=list)
+    packed: list[bytes] = field(default_factory=list)
+    sessions: list[SessionSpan] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from faust.types import TP, EventT
 from schemas import metrics
 from schemas.blocks import Partition
 from schemas.stages import LogRecord
-from streams.writer import PartitionWriter, Pending
+from streams.writer import PartitionWriter, Pending, open_writers
 
 log = structlog.get_logger(__name__)
 _GAUGES: Final = (metrics.WORKER_LAG_RECORDS, metrics.WORKER_LAG_SECONDS, metrics.WORKER_PAUSED_PARTITIONS)
@@ -48,7 +48,7 @@ class Partitions:
         await self.close(self._writers, finish=False)
         log.info("partitions_assigned", partitions=len(assigned))
         writers = {tp: self._new_writer(assignment) for tp, assignment in assigned.items()}
-        positions = await asyncio.gather(*(writer.open() for writer in writers.values()))
+        positions = await open_writers(list(writers.values()))
         self._writers = writers
         for tp, writer in writers.items():
             self._running[tp] = asyncio.create_task(writer.run(), name=f"writer {writer.partition}")

@@ -134,6 +134,10 @@ class PartitionWriter:
 
     async def open(self) -> int:
         """Read the state back as of the ledger's end."""
+        return (await open_writers([self]))[0]
+
+    async def _begin(self) -> None:
+        """Find the position, take over what an earlier log left; without recent ids and sessions yet."""
         partition, memory, states = self.partition, self._parts.memory, self._parts.states
         position, found = await self._repeated(lambda: states.position(partition))
         ours = journal_key("", self._partitions)
@@ -143,13 +147,16 @@ class PartitionWriter:
         state = PartitionState(partition, position, journals, ids, sessions)
         if self._remembers:
             state.adopted.update(await self._repeated(lambda: self._parts.orphans.adopt(partition, journals)))
-            since = min(ids.since, sessions.since)
-            recent = await self._repeated(lambda: states.recent(partition, self._partitions, position, since))
-            ids.since = max(ids.since, recent.ids_since)
-            await asyncio.to_thread(state.load, recent)
         self._state = state
-        log.info("partition_opened", partition=str(partition), position=position, ids=len(ids), sessions=len(sessions))
-        return position
+
+    async def _read_recent(self, writers: Sequence["PartitionWriter"]) -> None:
+        """Read back what these writers, all of this one's topic, remember."""
+        states = {writer.partition: writer._opened for writer in writers}
+        positions = {partition: state.position for partition, state in states.items()}
+        since = min(min(state.ids.since, state.sessions.since) for state in states.values())
+        recent = await self._repeated(lambda: self._parts.states.recent(positions, self._partitions, since))
+        for partition, state in states.items():
+            await asyncio.to_thread(state.load, recent[partition])
 
     @property
     def has_room(self) -> bool:
@@ -322,6 +329,18 @@ class PartitionWriter:
                 if await _is_set(self._closing, wait):
                     raise _Closed from error
         raise AssertionError("unreachable")
+
+
+async def open_writers(writers: Sequence[PartitionWriter]) -> list[int]:
+    """Read the writers' states back as of the ledger's end; their positions."""
+    await asyncio.gather(*(writer._begin() for writer in writers))
+    if remembering := [writer for writer in writers if writer._remembers]:
+        await remembering[0]._read_recent(remembering)
+    for writer in writers:
+        state = writer._opened
+        known = {"ids": len(state.ids), "sessions": len(state.sessions)}
+        log.info("partition_opened", partition=str(writer.partition), position=state.position, **known)
+    return [writer.position for writer in writers]
 
 
 def _acknowledge(pending: Pending) -> None:

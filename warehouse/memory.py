@@ -136,16 +136,18 @@ class MemoryWarehouse:
                     journals[journal] = max(sequence, journals.get(journal, -1))
         return max(mine, default=0), journals
 
-    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:  # noqa: ARG002
-        """What the partition stored at or after `since`."""
+    def recent(self, positions: Mapping[Partition, int], partitions: int, since: int) -> dict[Partition, RecentState]:  # noqa: ARG002
+        """What the partitions stored at or after `since`."""
+        return {partition: self._recent(partition, position, since) for partition, position in positions.items()}
+
+    def _recent(self, partition: Partition, position: int, since: int) -> RecentState:
         ids = sorted(
             (self._value(row, "receivedAt"), self._value(row, "companyId"), self._value(row, "eventId"))
             for row in self._finished(partition, position)
             if self._value(row, "receivedAt") >= since
         )
-        spans = [span for span in self._spans() if span.end >= since]
-        digests = [(at, key_digest(event_key(company, event))) for at, company, event in ids]
-        return RecentState(digests, since, sessions=spans)
+        digests = [(at, [key_digest(event_key(company, event))]) for at, company, event in ids]
+        return RecentState(since, digests, sessions=[span for span in self._spans() if span.end >= since])
 
     def lookup(
         self,

@@ -6,15 +6,17 @@ find its own events stored. The sessions may contain them: placing an event a se
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any, Final
 
 from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
 from schemas.digests import BUCKET_BITS, DIGEST_BYTES
 from warehouse.client import ClickHouse, available
 
-_OURS: Final = "visitorHash % {partitions:UInt32} = {number:UInt32}"
-_UNFINISHED: Final = "(logId = {log:String} AND logPartition = {number:UInt32} AND logOffset >= {position:UInt64})"
+_NUMBER: Final = "visitorHash % {partitions:UInt32}"
+_OURS: Final = f"{_NUMBER} IN {{numbers:Array(UInt32)}}"
+_POSITIONS: Final = "logPartition, {numbers:Array(UInt32)}, {positions:Array(UInt64)}, 18446744073709551615"
+_UNFINISHED: Final = f"(logId = {{log:String}} AND logOffset >= transform({_POSITIONS}))"
 _VISITOR: Final = "concat(companyId, ':', visitorId)"  # as record_key makes it
 _SPANS: Final = "toUnixTimestamp64Milli(min(s.startedAt)), toUnixTimestamp64Milli(max(s.endedAt))"
 
@@ -33,15 +35,20 @@ WHERE topic = {topic:String} AND partition = {number:UInt32} GROUP BY journal
 """
 _RECENT = f"receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}"
 _SECOND = "intDiv(toUnixTimestamp64Milli(receivedAt), 1000)"
-_SECONDS = f"SELECT {_SECOND} AS second, count() FROM event_ids WHERE {_RECENT} GROUP BY second ORDER BY second DESC"
+_SECONDS = f"""
+SELECT second, max(ids) FROM (
+    SELECT {_SECOND} AS second, count() AS ids FROM event_ids WHERE {_RECENT} GROUP BY second, {_NUMBER}
+)
+GROUP BY second ORDER BY second DESC
+"""
 _BUCKET = f"bitShiftRight(byteSwap(reinterpretAsUInt16(substring(digest, 1, 2))), {16 - BUCKET_BITS})"
 _DIGEST = f"substring(SHA256({{}}), 1, {DIGEST_BYTES})"
 _RECENT_IDS = f"""
-SELECT roundDown(second, {{starts:Array(Int64)}}) AS start, arrayStringConcat(groupArray(digest)) FROM (
-    SELECT {_SECOND} AS second, {_DIGEST.format("concat(companyId, char(0), eventId)")} AS digest
+SELECT number, roundDown(second, {{starts:Array(Int64)}}) AS start, arrayStringConcat(groupArray(digest)) FROM (
+    SELECT {_NUMBER} AS number, {_SECOND} AS second, {_DIGEST.format("concat(companyId, char(0), eventId)")} AS digest
     FROM event_ids WHERE {_RECENT}
 )
-GROUP BY start, {_BUCKET} ORDER BY start
+GROUP BY number, start, {_BUCKET} ORDER BY start
 """
 # Parameters of the driver's own form: they name many ids.
 _STORED_IDS: Final = (
@@ -56,10 +63,11 @@ _DEAD_IDS: Final = (
 _BYTES = "reinterpretAsFixedString(byteSwap(toUInt64({})))"
 _RECENT_SESSIONS = f"""
 SELECT
-    arrayStringConcat(arrayMap(pair -> pair.2, arraySort(groupArrayIf((start, packed), packs)))),
+    number, arrayStringConcat(arrayMap(pair -> pair.2, arraySort(groupArrayIf((start, packed), packs)))),
     groupArrayIf((visitor, sessionId, start, end), NOT packs)
 FROM (
     SELECT
+        any({_NUMBER}) AS number,
         {_VISITOR} AS visitor, {_DIGEST.format("visitor")} AS digest, s.sessionId AS sessionId,
         toUnixTimestamp64Milli(min(s.startedAt)) AS start, toUnixTimestamp64Milli(max(s.endedAt)) AS end,
         concat(digest, {_BYTES.format("start")}, {_BYTES.format("end")}, UUIDStringToNum(sessionId)) AS packed,
@@ -71,12 +79,15 @@ FROM (
       AND s.endedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS}
     GROUP BY companyId, visitorId, s.sessionId
 )
-GROUP BY {_BUCKET}
+GROUP BY number, {_BUCKET}
 """
-_OVERRIDDEN: Final = "kafkaMurmurHash(concat(companyId, ':', visitorId)) % {partitions:UInt32} = {number:UInt32}"
 _OVERRIDES = f"SELECT {_VISITOR}, sessionId, tupleElement(min(target), 2) FROM session_overrides"
 _BY_OVERRIDE = "GROUP BY companyId, visitorId, sessionId"
-
+_OUR_OVERRIDES = f"""
+{_OVERRIDES}
+WHERE kafkaMurmurHash({_VISITOR}) % {{partitions:UInt32}} IN {{numbers:Array(UInt32)}}
+{_BY_OVERRIDE}
+"""
 
 #: Ids are handed over in so many runs of time, so that the oldest can be forgotten and most be kept.
 GENERATIONS: Final = 8
@@ -101,29 +112,42 @@ class ClickHouseStateStore:
         end = int(self._rows(_POSITION, where)[0][0])
         return end, {journal: int(sequence) for journal, sequence in self._rows(_JOURNALS, where)}
 
-    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:
+    def recent(self, positions: Mapping[Partition, int], partitions: int, since: int) -> dict[Partition, RecentState]:
         """Ids and sessions at or after `since` (ms); fewer ids, and a later `ids_since`, where the limit is met."""
-        where = {**_where(partition), "partitions": partitions, "position": position, "since": since}
+        numbers = {partition.number: partition for partition in positions}
+        where = {**_where(next(iter(positions))), "partitions": partitions, "since": since}
+        where |= {"numbers": list(numbers), "positions": list(positions.values())}
         starts, ids_since = _slices(self._rows(_SECONDS, where), since, self._id_limit)
-        ids = self._digests({**where, "since": ids_since}, starts) if starts else []
-        packed, spans = self._recent_sessions(where)
-        return RecentState(ids, ids_since, packed, spans)
+        recent = {number: RecentState(ids_since) for number in numbers}
+        if starts:
+            self._read_ids({**where, "since": ids_since}, starts, recent)
+        self._read_sessions(where, recent)
+        return {partition: recent[number] for number, partition in numbers.items()}
 
-    def _digests(self, where: Mapping[str, Any], starts: Sequence[int]) -> list[tuple[int, bytes]]:
-        latest = {start: end * 1000 - 1 for start, end in pairwise(starts)}
-        blocks = available(lambda: list(self._client.blocks(_RECENT_IDS, {**where, "starts": starts[:-1]})))
-        return [(latest[start], run) for block in blocks for start, run in zip(*block, strict=True)]
+    def _read_ids(self, where: Mapping[str, Any], starts: Sequence[int], recent: Mapping[int, RecentState]) -> None:
+        runs: dict[tuple[int, int], list[bytes]] = defaultdict(list)
+        for number, start, run in self._large(_RECENT_IDS, {**where, "starts": starts[:-1]}):
+            runs[number, start].append(run)
+        for start, end in pairwise(starts):
+            for number, state in recent.items():
+                state.ids.append((end * 1000 - 1, runs[number, start]))
 
-    def _recent_sessions(self, where: Mapping[str, Any]) -> tuple[list[bytes], Iterator[SessionSpan]]:
-        blocks = available(lambda: list(self._client.blocks(_RECENT_SESSIONS, where)))
-        rows = [
-            (visitor.decode(), session_id.decode(), start, end)
-            for _, others in blocks
-            for other in others
-            for visitor, session_id, start, end in other
-        ]
-        targets = self._rows(f"{_OVERRIDES} WHERE {_OVERRIDDEN} {_BY_OVERRIDE}", where) if rows else []
-        return [run for runs, _ in blocks for run in runs if run], merge_overridden(rows, targets)
+    def _read_sessions(self, where: Mapping[str, Any], recent: Mapping[int, RecentState]) -> None:
+        rows: list[tuple[Any, ...]] = []
+        number_of: dict[str, int] = {}
+        for number, run, others in self._large(_RECENT_SESSIONS, where):
+            if run:
+                recent[number].packed.append(run)
+            rows += ((visitor.decode(), session_id.decode(), *times) for visitor, session_id, *times in others)
+            number_of |= dict.fromkeys((visitor.decode() for visitor, *_ in others), number)
+        targets = self._rows(_OUR_OVERRIDES, where) if rows else ()
+        for span in merge_overridden(rows, targets):
+            recent[number_of[span.visitor]].sessions.append(span)
+
+    def _large(self, sql: str, parameters: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+        """The rows of a large answer; every text is bytes."""
+        blocks = available(lambda: list(self._client.blocks(sql, parameters)))
+        return chain.from_iterable(zip(*block, strict=True) for block in blocks)
 
     def lookup(
         self,

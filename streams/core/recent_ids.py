@@ -71,17 +71,16 @@ class RecentIds:
             self._generations.append(_Generation(self.since - 1))
         return True
 
-    def load(self, runs: Iterable[tuple[int, bytes]]) -> None:
-        """Hold what a store knows, before anything is added: runs of `RecentState.ids`, those of one time together."""
-        self._generations.clear()
-        for latest, digests in runs:
-            if not self._generations or self._generations[-1].latest != latest:
-                self._generations.append(_Generation(latest))
-            generation, place, count = self._generations[-1], bucket_of(digests), len(digests) // DIGEST_BYTES
-            self._buckets[place] = self._buckets.get(place, b"") + digests
-            generation.counts[place] += count
-            generation.size += count
-        self._generations.append(_Generation(self.since - 1))
+    def load(self, ids: Iterable[tuple[int, Iterable[bytes]]]) -> None:
+        """Hold what a store knows, before anything is added: `RecentState.ids`, each time's a generation."""
+        for latest, runs in ids:
+            generation, buckets = _Generation(latest), self._buckets
+            for run in runs:
+                place = bucket_of(run)
+                buckets[place] = buckets.get(place, b"") + run
+                generation.counts[place] += len(run) // DIGEST_BYTES
+            generation.size = sum(generation.counts)
+            self._generations.insert(-1, generation)
 
     def evict(self, before: int) -> None:
         """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.

@@ -25,6 +25,7 @@ class PartitionState:
 
     def load(self, recent: RecentState) -> None:
         """Take over what was read back."""
+        self.ids.since = max(self.ids.since, recent.ids_since)
         self.ids.load(recent.ids)
         self.sessions.load_packed(recent.packed)
         for span in recent.sessions:

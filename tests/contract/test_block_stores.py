@@ -267,9 +267,9 @@ def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wareho
     warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=[row("unfinished", logOffset=1)]))
     ids = [("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")]
     assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
-    recent = warehouse.states.recent(PARTITION, 1, 1, SEPTEMBER)
+    recent = warehouse.states.recent({PARTITION: 1}, 1, SEPTEMBER)[PARTITION]
     ((received_at, digests),) = recent.ids
-    assert digests == key_digest(event_key("acme", "finished"))
+    assert digests == [key_digest(event_key("acme", "finished"))]
     assert SEPTEMBER <= received_at < SEPTEMBER + 1000
 
 
@@ -278,9 +278,7 @@ def read_back(warehouse: Warehouse, since: int, partitions: int = 1, number: int
     partition = dataclasses.replace(PARTITION, number=number)
     ids, sessions = RecentIds(since, 1_000), Sessions(gap=10, since=since)
     state = PartitionState(partition, 1_000, {}, ids, sessions)
-    recent = warehouse.states.recent(partition, partitions, 1_000, since)
-    ids.since = recent.ids_since
-    state.load(recent)
+    state.load(warehouse.states.recent({partition: 1_000}, partitions, since)[partition])
     return state
 
 
@@ -392,7 +390,7 @@ def test_sessions_come_back_with_the_ids_that_were_overridden_into_them(warehous
     overrides = [("acme", "a", "s2", SEPTEMBER, "s1")]
     warehouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=events, overrides=overrides))
     for found in (
-        warehouse.states.recent(PARTITION, 1, 2, SEPTEMBER - 1).sessions,
+        warehouse.states.recent({PARTITION: 2}, 1, SEPTEMBER - 1)[PARTITION].sessions,
         warehouse.states.lookup(PARTITION, 2, (), {"acme:a": (SEPTEMBER, SEPTEMBER)}).sessions,
     ):
         (span,) = found
@@ -406,7 +404,7 @@ def test_the_earliest_target_of_an_override_wins(warehouse: Warehouse) -> None:
     for number, (later, start, target) in enumerate((("s2", 0, "s0"), ("s2", 1, "s1"), ("s1", 0, "s0"))):
         rows = BlockRows(overrides=[("acme", "a", later, SEPTEMBER + start, target)])
         warehouse.blocks.write(Block(PARTITION, 3 + number, 4 + number), rows)
-    (span,) = warehouse.states.recent(PARTITION, 1, 6, SEPTEMBER - 1).sessions
+    (span,) = warehouse.states.recent({PARTITION: 6}, 1, SEPTEMBER - 1)[PARTITION].sessions
     assert (span.session_id, sorted(span.overridden)) == ("s0", ["s1", "s2"])
 
 

@@ -55,7 +55,7 @@ def test_keys_loaded_at_once_are_held_like_those_added_one_by_one(
     loaded: list[tuple[int, int]], steps: list[tuple[int, int, bool, int]], limit: int
 ) -> None:
     ids, loaded = RecentIds(START - 30, limit), sorted(loaded, key=lambda pair: pair[1])
-    ids.load((START + back, key_digest(KEYS[number])) for number, back in loaded)
+    ids.load((START + back, [key_digest(KEYS[number])]) for number, back in loaded)
     before = {KEYS[number]: START + back for number, back in loaded}
     assert len(ids) == len(before)
     for added in run(ids, steps):

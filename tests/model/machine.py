@@ -145,11 +145,15 @@ def without_a_loop() -> Iterator[None]:
     async def to_thread(call: Callable[..., Any], *arguments: Any) -> Any:
         return call(*arguments)
 
+    async def gather(*calls: Coroutine[Any, Any, Any]) -> list[Any]:
+        return [await call for call in calls]
+
     async def is_set(event: asyncio.Event, seconds: float) -> bool:  # noqa: ARG001
         return event.is_set()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streams.writer, "asyncio", SimpleNamespace(Event=asyncio.Event, to_thread=to_thread))
+        calls = SimpleNamespace(Event=asyncio.Event, to_thread=to_thread, gather=gather)
+        patch.setattr(streams.writer, "asyncio", calls)
         patch.setattr(streams.writer, "_is_set", is_set)
         patch.setattr(streams.writer, "log", structlog.wrap_logger(None, processors=[_drop]))
         yield

@@ -52,8 +52,8 @@ class AskingStates(ClickHouseStateStore):
         super().__init__(client, 1_000_000)
         self._ask = ask
 
-    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:
-        return self._read("recent", partition, partitions, position, since)  # type: ignore[no-any-return]
+    def recent(self, positions: Mapping[Partition, int], partitions: int, since: int) -> dict[Partition, RecentState]:
+        return self._read("recent", dict(positions), partitions, since)  # type: ignore[no-any-return]
 
     def lookup(
         self,

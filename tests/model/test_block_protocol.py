@@ -132,8 +132,8 @@ class NotReread(PartitionWriter):
 class OwnRowsFound(AskingStates):
     """Rows of unfinished blocks are read back as if the ledger had them."""
 
-    def recent(self, partition: Partition, partitions: int, position: int, since: int) -> RecentState:  # noqa: ARG002
-        return super().recent(partition, partitions, 1 << 62, since)
+    def recent(self, positions: Mapping[Partition, int], partitions: int, since: int) -> dict[Partition, RecentState]:
+        return super().recent(dict.fromkeys(positions, 1 << 62), partitions, since)
 
     def lookup(
         self,
