@@ -68,7 +68,7 @@ class Sessions:
         self._extras: dict[bytes, tuple[str, tuple[str, ...]]] = {}
         # The visitor asked for last, and its last session, from its start on; `_entry` is where its end is written.
         self._visitor, self._digest = "", key_digest("")
-        self._start = self._end = _NEVER
+        self._start, self._end = _NEVER, -_NEVER
         self._last_id = ""
         self._entry = bytearray(), 0
 
@@ -115,6 +115,8 @@ class Sessions:
         """Place an event: into the session within `gap` of it, across the two it bridges, or into a new one."""
         if session_id := self.extend(visitor, at):
             return Placement(session_id)
+        if at > self._end:
+            return self._open_last(visitor, at)
         held = self.of(visitor)
         touched = [session for session in held if session.start - self._gap <= at <= session.end + self._gap]
         if not touched:
@@ -163,17 +165,24 @@ class Sessions:
             self._visitor, self._digest = visitor, key_digest(visitor)
         bucket = self._buckets.get(bucket_of(self._digest))
         if not bucket or (at := find_digest(bucket, self._digest, _SIZE)) < 0:
-            self._start = self._end = _NEVER
+            self._start, self._end = _NEVER, -_NEVER
             return
-        session = self._session(*PACKED_SESSION.unpack_from(bucket, at))
-        self._start, self._end, self._last_id = session.start, session.end, session.session_id
+        _, self._start, self._end, uuid = PACKED_SESSION.unpack_from(bucket, at)
+        self._last_id, _ = self._extras.get(self._digest + uuid) or (_uuid_text(uuid), ())
         self._entry = bucket, at + _END_AT
 
+    def _open_last(self, visitor: str, at: int) -> Placement:
+        """A new session of the visitor at hand, after all others of it: its entry lies behind theirs."""
+        self._last_id = mint_session_id(visitor, at)
+        bucket = self._buckets.setdefault(bucket_of(self._digest), bytearray())
+        self._entry = bucket, len(bucket) + _END_AT
+        bucket += PACKED_SESSION.pack(self._digest, at, at, bytes.fromhex(self._last_id.replace("-", "")))
+        self._start = self._end = at
+        return Placement(self._last_id)
+
     def _session(self, visitor: bytes, start: int, end: int, uuid: bytes) -> Session:
-        if self._extras and (extra := self._extras.get(visitor + uuid)):
-            return Session(extra[0], start, end, extra[1])
-        text = uuid.hex()
-        return Session(f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}", start, end)
+        session_id, merged = self._extras.get(visitor + uuid) or (_uuid_text(uuid), ())
+        return Session(session_id, start, end, merged)
 
     def _hold(self, visitor: str, sessions: list[Session]) -> None:
         """Hold these of the visitor's sessions, and no others."""
@@ -204,6 +213,11 @@ def mint_session_id(visitor: str, at: int) -> str:
     """
     digest = blake2b(f"{visitor}\0{at}".encode(errors="surrogatepass"), digest_size=16).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:]}"
+
+
+def _uuid_text(uuid: bytes) -> str:
+    text = uuid.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def recompute(times: Iterable[int], gap: int) -> list[tuple[int, int, int]]:
