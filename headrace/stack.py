@@ -57,7 +57,7 @@ class Stack:
         self._port_base = port_base
         self._group = WorkerSettings().consumer_group
         self._lock: IO[str] | None = None
-        embedded = EmbeddedLog(data / "broker", port_base + 3, self._log_file("broker"))
+        embedded = EmbeddedLog(data, port_base + 3, self._log_file("broker"), workers)
         self._log: StackLog = KafkaLog(broker) if broker else embedded
         self.endpoints = replace(Endpoints.at(port_base), broker=self._log.address)
         self._stopping = asyncio.Event()

@@ -15,6 +15,11 @@ from schemas.settings import BrokerSettings
 from schemas.topics import SPECS, ensure_topics
 
 READY_SECONDS: Final = 60.0
+#: Each partition has blocks of its own, and a block costs ClickHouse about 0.1 s however small it is. With two, one is
+#: written while the next is made.
+_PARTITIONS: Final = 2
+#: Of a data folder that does not say.
+_PARTITIONS_BEFORE: Final = 4
 #: Starts a program and returns once the function says that it is ready.
 Run = Callable[[Program, Callable[[], bool]], Awaitable[None]]
 
@@ -46,12 +51,17 @@ class StackLog(Protocol):
 
 
 class EmbeddedLog:
-    """A new, empty log at each `open`, in the memory of a broker that the stack runs."""
+    """A new, empty log at each `open`, in the memory of a broker that the stack runs.
+
+    `data` is the stack's folder, which keeps the number of partitions that it began with: a partition's unfinished
+    blocks are found by its number, and a journal's progress in the ledger holds for one number of partitions.
+    """
 
     forgets = True
 
-    def __init__(self, folder: Path, port: int, log_file: Path) -> None:
-        self._broker, self._log_file = EmbeddedBroker(folder, port), log_file
+    def __init__(self, data: Path, port: int, log_file: Path, workers: int = 1) -> None:
+        self._data, self._workers = data, workers
+        self._broker, self._log_file = EmbeddedBroker(data / "broker", port), log_file
         self.address = self._broker.address
         self.environment = {
             "HEADRACE_BROKER": self.address,
@@ -62,11 +72,11 @@ class EmbeddedLog:
 
     async def open(self, run: Run) -> None:
         """As in StackLog."""
+        partitions = note_partitions(self._data, self._workers)
         self._broker.prepare(uuid.uuid4())
         program = Program("broker", self._broker.command(), {}, self._log_file)
         await run(program, self._broker.is_ready)
-        specs = dict.fromkeys(SPECS, BrokerSettings().partitions)
-        await ensure_topics(self.address, specs, TOPIC_CONFIG, READY_SECONDS)
+        await ensure_topics(self.address, dict.fromkeys(SPECS, partitions), TOPIC_CONFIG, READY_SECONDS)
 
     async def drop_stored(self, group: str) -> None:
         """The broker keeps its log in memory, and pays for every byte of it."""
@@ -89,3 +99,16 @@ class KafkaLog:
 
     async def drop_stored(self, group: str) -> None:
         """Nothing: the topics' retention does."""
+
+
+def note_partitions(data: Path, workers: int) -> int:
+    """How many partitions the embedded log of a data folder has, noted in it: set, or as before, or by the workers."""
+    note, settings = data / "partitions", BrokerSettings()
+    if "partitions" in settings.model_fields_set:
+        partitions = settings.partitions
+    elif note.exists():
+        partitions = int(note.read_text())
+    else:
+        partitions = _PARTITIONS_BEFORE if (data / "broker").exists() else max(_PARTITIONS, workers)
+    note.write_text(f"{partitions}\n")
+    return partitions

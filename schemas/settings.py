@@ -45,7 +45,12 @@ class BrokerSettings(HeadraceSettings):
     broker_cert_file: Path | None = Field(None, description="client certificate, for mutual TLS")
     broker_key_file: Path | None = Field(None, description="key of the client certificate")
     log_id: str = Field("", description="identity of the log; default: the broker's cluster id")
-    partitions: int = Field(4, ge=1, le=10_000, description="partitions of a topic that has to be created")
+    partitions: int = Field(
+        4,
+        ge=1,
+        le=10_000,
+        description="partitions of a topic that has to be created; unset, the embedded log has 2, or one a worker",
+    )
     replication_factor: int = Field(1, ge=1, description="replicas of a topic that has to be created")
     topic_retention_minutes: int = Field(
         7 * 24 * 60, ge=1, description="minutes that a topic that has to be created keeps its records"

@@ -10,6 +10,8 @@ While the warehouse is away the partition waits and repeats; only a bug ends the
 import asyncio
 import contextlib
 import itertools
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
@@ -111,6 +113,7 @@ class PartitionWriter:
         self._state: PartitionState | None = None
         self._pending: list[Pending] = []
         self._bytes = 0
+        self._since = 0.0  # what is pending came at this time (s, monotonic) or later
         self._wanted_end = 0
         self._dead_share = DeadShare(parts.dead_limit)
         self.paused = False
@@ -165,6 +168,8 @@ class PartitionWriter:
 
     def put(self, records: Iterable[Pending]) -> None:
         """Take the next records; what the ledger has is acknowledged at once."""
+        if not self._pending:
+            self._since = time.monotonic()
         for pending in records:
             if pending.record.offset < self.position:
                 _acknowledge(pending)
@@ -195,16 +200,25 @@ class PartitionWriter:
         """Wait until a block should be written; False when closed."""
         while not self._closing.is_set():
             self._changed.clear()
-            if self._wanted_end:
-                full = bool(self._pending) and self._pending[-1].record.offset + 1 >= self._wanted_end
-            else:
-                full = self._bytes >= self._parts.max_bytes
-            if full:
+            seconds = self.seconds_left()
+            if seconds <= 0:
                 return True
-            if self._pending and not self._wanted_end:
-                return not await _is_set(self._closing, self._parts.linger)
-            await self._changed.wait()
+            await _is_set(self._changed, seconds)
         return False
+
+    def seconds_left(self) -> float:
+        """How long the next block may still grow; for ever while it has nothing, or not all that was claimed.
+
+        What came while the last block was written has waited already, so that under load one block follows the other:
+        the slower they are, the larger they become.
+        """
+        if self._wanted_end:
+            full = bool(self._pending) and self._pending[-1].record.offset + 1 >= self._wanted_end
+            return 0 if full else math.inf
+        if self._bytes >= self._parts.max_bytes:
+            return 0
+        waited = time.monotonic() - self._since
+        return self._parts.linger - waited if self._pending else math.inf
 
     async def _write_block(self) -> None:
         state, parts = self._opened, self._parts
@@ -212,6 +226,7 @@ class PartitionWriter:
         if not self._pending:
             return
         wanted = Block(self.partition, state.position, self._pending[-1].record.offset + 1)
+        self._since = time.monotonic()  # for what comes from here on, and waits for the next block
         claim = await self._repeated(lambda: parts.blocks.claim(wanted, parts.worker))
         if not self._is_ready(claim, wanted):
             if claim.stored_end > wanted.start:
@@ -355,7 +370,7 @@ class _Closed(Exception):
 async def _is_set(event: asyncio.Event, seconds: float) -> bool:
     """Wait for the event for at most so long."""
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        await asyncio.wait_for(event.wait(), None if seconds == math.inf else seconds)
     except TimeoutError:
         return False
     return True

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import random
+import time
 from collections import Counter
 from collections.abc import Iterable
 from functools import partial
@@ -265,6 +266,42 @@ async def test_a_zombie_that_wakes_up_writes_nothing_and_goes_on_from_the_ledger
     assert zombie.position == 30
     assert acknowledged == list(range(10))
     assert_exact(warehouse, ids)
+
+
+async def test_a_block_that_is_full_is_written_though_its_first_record_may_wait_for_an_hour() -> None:
+    log, _, _ = random_log(seed=4, records=40)
+    warehouse = MemoryWarehouse()
+    size = sum(len(record.value or b"") for record in log)
+    parts = dataclasses.replace(new_parts(warehouse, Letters()), linger=3600, max_bytes=size)
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    running = asyncio.create_task(writer.run())
+    stored = asyncio.Event()
+    for record in log:
+        writer.put([Pending(record, 0.0, stored.set if record is log[-1] else None)])
+        await asyncio.sleep(0)
+    await asyncio.wait_for(stored.wait(), 60)
+    await writer.close()
+    await running
+    assert [block.end for block, _ in warehouse.ledger] == [40]
+
+
+async def test_what_came_while_a_block_was_written_does_not_wait_as_long_again() -> None:
+    class SlowWarehouse(MemoryWarehouse):
+        def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+            loop.call_soon_threadsafe(writer.put, [Pending(log[1], 0.0, None)])
+            time.sleep(parts.linger)
+            super().finish(block, accounts, worker)
+
+    loop, (log, _, _) = asyncio.get_running_loop(), random_log(seed=5, records=2)
+    parts = dataclasses.replace(new_parts(SlowWarehouse(), Letters()), linger=0.2)
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    writer.put([Pending(log[0], 0.0, None)])
+    await writer.write_rest()
+    assert writer.position == 1
+    assert writer.oldest_pending is not None
+    assert writer.seconds_left() <= 0
 
 
 async def test_records_that_a_journal_sends_again_count_nowhere() -> None:
