@@ -18,6 +18,7 @@ from schemas.settings import ClickHouseSettings
 from streams.ledger_transport import LedgerConsumer
 from streams.letters import LetterLog
 from warehouse.client import ClickHouse
+from warehouse.native import Column
 
 #: What a block does, in order. "sending letters" waits for the log's acknowledgement, "commit" is the group's offsets.
 STEPS: Final = ("claim", "sending_letters", "events", "overrides", "dead_letters", "ledger", "commit")
@@ -64,7 +65,7 @@ class FragileClickHouse(ClickHouse):
         super().__init__(settings)
         self._reach = reach
 
-    def insert(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], token: str) -> None:
+    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str) -> None:
         """As in ClickHouse."""
         self._reach(f"before_{_STEP_OF_TABLE[table]}")
         super().insert(table, names, columns, token)

@@ -8,14 +8,20 @@ into one calendar month, because a token that spans two partitions of a table is
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import accumulate, groupby
 from typing import Any, Final
 
 from schemas.blocks import Accounts, Block, BlockRows, Claim
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS
 from warehouse.client import ClickHouse, available
+from warehouse.native import Column, Runs
 
 _TIMESTAMP: Final = EVENT_COLUMNS.index("timestamp")
+_OFFSET: Final = EVENT_COLUMNS.index("logOffset")
+#: Events of a record, in the mean, from which on it pays to look whether they agree.
+_RECORD: Final = 4
 DEAD_LETTER_COLUMNS: Final = (
     "key",
     "companyId",
@@ -69,7 +75,8 @@ class ClickHouseBlockStore:
         """One insert a month of events, then session overrides and dead letters."""
         token = f"{block.partition}/{block.start}-{block.end}"
         for month, events in sorted(by_month(rows.events).items()):
-            self._insert("events", EVENT_COLUMNS, events, f"{token}/{month}")
+            columns = event_columns(events)
+            available(partial(self._client.insert, "events", EVENT_COLUMNS, columns, f"{token}/{month}"))
         if rows.overrides:
             overrides = [(*where, (start, target)) for *where, start, target in rows.overrides]
             names = ("companyId", "visitorId", "sessionId", "target")
@@ -103,6 +110,26 @@ class ClickHouseBlockStore:
     def _insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], token: str) -> None:
         columns = list(zip(*rows, strict=True))
         available(lambda: self._client.insert(table, names, columns, token))
+
+
+def event_columns(rows: Sequence[tuple[Any, ...]]) -> list[Column]:
+    """Rows of `events` as columns: in runs, a record each, those in which the events of every record agree."""
+    columns = list(zip(*rows, strict=True))
+    ends = list(accumulate(len(list(record)) for _, record in groupby(columns[_OFFSET])))
+    if _RECORD * len(ends) > len(rows):
+        return list(columns)
+    bounds = list(zip([0, *ends], ends, strict=False))
+    return [_in_runs(column, bounds) for column in columns]
+
+
+def _in_runs(column: tuple[Any, ...], bounds: Sequence[tuple[int, int]]) -> Column:
+    values = []
+    for start, end in bounds:
+        value = column[start]
+        if column[start:end].count(value) != end - start:
+            return column
+        values.append(value)
+    return Runs(values, [end - start for start, end in bounds])
 
 
 def by_month(events: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:

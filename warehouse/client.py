@@ -10,6 +10,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 
 from schemas.blocks import StoreUnavailable
 from schemas.settings import ClickHouseSettings
+from warehouse.native import Column, encode_block
 
 _T = TypeVar("_T")
 
@@ -40,6 +41,7 @@ class ClickHouse:
     def __init__(self, settings: ClickHouseSettings) -> None:
         self._settings = settings
         self._client: Client | None = None
+        self._types: dict[str, Mapping[str, str]] = {}
 
     def _connected(self) -> Client:
         if self._client is None:
@@ -111,20 +113,23 @@ class ClickHouse:
             raise self._unavailable(error) from error
         return [dict(zip(result.column_names, row, strict=True)) for row in result.result_rows]
 
-    def insert(self, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]], token: str) -> None:
+    def insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str) -> None:
         """Inserts columns under a deduplication token: once, however often it is repeated."""
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
+        block = encode_block(names, self._types_of(table), columns)
         try:
-            client = self._connected()
-            context = client.create_insert_context(table, names, column_oriented=True, settings=settings)
-            try:
-                client.insert(context=context, data=columns)
-            finally:
-                # The driver's context refers to itself: it would hold the columns until the next full collection of
-                # garbage, which is rare, and memory would grow by every row that is stored.
-                vars(context).clear()
+            self._connected().raw_insert(table, names, bytes(block), settings=settings, fmt="Native")
         except OperationalError as error:
             raise self._unavailable(error) from error
+        except ClickHouseError:
+            self._types.pop(table, None)  # the table may be another one now
+            raise
+
+    def _types_of(self, table: str) -> Mapping[str, str]:
+        """The types of a table's columns, asked once: an insert names its types, and the server converts old ones."""
+        if table not in self._types:
+            self._types[table] = {name: kind for name, kind, *_ in self.rows(f"DESCRIBE TABLE {table}")}
+        return self._types[table]
 
     def close(self) -> None:
         """Lets go of the connection."""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -21,11 +22,12 @@ from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Session, Sessions, mint_session_id
 from streams.core.state import PartitionState
 from tests.contract.clickhouse_fixture import clickhouse_url
-from warehouse.blocks import DEAD_LETTER_COLUMNS, ClickHouseBlockStore, by_month
+from warehouse.blocks import DEAD_LETTER_COLUMNS, ClickHouseBlockStore, by_month, event_columns
 from warehouse.client import ClickHouse
 from warehouse.extents import ClickHouseExtents
 from warehouse.memory import MemoryView, MemoryWarehouse
 from warehouse.migrate import Target, apply_migrations, migrations, set_retention, statements
+from warehouse.native import Runs
 from warehouse.orphans import ClickHouseOrphans
 from warehouse.states import ClickHouseStateStore
 
@@ -477,6 +479,34 @@ def test_every_insert_becomes_one_part_a_table(clickhouse: InClickHouse) -> None
         "AND table IN ('events', 'event_ids', 'daily_parts', 'hourly_parts', 'session_parts') GROUP BY table"
     )
     assert dict(parts) == dict.fromkeys(("events", "event_ids", "daily_parts", "hourly_parts", "session_parts"), 1)
+
+
+@pytest.mark.parametrize("contexts", [1, 3, 300, 70_000])
+def test_what_the_events_of_a_record_share_is_stored_as_if_each_had_brought_it(
+    clickhouse: InClickHouse, contexts: int
+) -> None:
+    events = []
+    for record in range(max(contexts, 7)):
+        name = f"ä{record % contexts}" * (record % 3 * 40)  # some empty, some longer than 127 bytes
+        shared = partial(row, logOffset=record, app=name, url=name, bot=record % 2 == 1, appVersion=f"{record}")
+        events += [shared(f"{record:05}-{n}", value=n or None, type="page" if n else "track") for n in range(5)]
+    columns = dict(zip(EVENT_COLUMNS, event_columns(events), strict=True))
+    assert all(isinstance(columns[name], Runs) for name in ("app", "url", "bot", "logOffset", "journal"))
+    assert not any(isinstance(columns[name], Runs) for name in ("eventId", "value", "type"))
+    clickhouse.blocks.write(Block(PARTITION, 0, contexts), BlockRows(events=events))
+    milliseconds = ("timestamp", "receivedAt")
+    names = (f"toUnixTimestamp64Milli({name})" if name in milliseconds else name for name in EVENT_COLUMNS)
+    assert clickhouse.client.rows(f"SELECT {', '.join(names)} FROM events ORDER BY events.eventId") == events
+
+
+def test_a_connection_goes_on_inserting_when_a_table_has_another_column_or_type(clickhouse: InClickHouse) -> None:
+    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=[row("e0")]))
+    clickhouse.client.command("ALTER TABLE events ADD COLUMN later String DEFAULT 'x', MODIFY COLUMN app String")
+    clickhouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=[row("e1", app="workshop")]))
+    assert clickhouse.client.rows("SELECT eventId, app, later FROM events ORDER BY eventId") == [
+        ("e0", "", "x"),
+        ("e1", "workshop", "x"),
+    ]
 
 
 def test_unique_users_follow_a_later_link_and_an_alias(clickhouse: InClickHouse) -> None:
