@@ -45,3 +45,14 @@ def test_every_target_of_a_view_has_a_deduplication_window() -> None:
     for name in targets:
         (table,) = [statement for statement in sql if re.match(rf"CREATE TABLE IF NOT EXISTS {name}\s", statement)]
         assert "non_replicated_deduplication_window = 10000" in table
+
+
+def test_every_table_that_events_are_written_to_is_merged_seldom() -> None:
+    sql = all_statements(Target("d"))
+    targets = {found[1] for statement in sql if (found := re.search(r"MATERIALIZED VIEW .* TO (\w+) AS", statement))}
+    seldom = {
+        found[1]
+        for statement in sql
+        if (found := re.match(r"ALTER TABLE (\w+)\s+MODIFY SETTING merge_selector_base = 20", statement))
+    }
+    assert targets | {"events"} == seldom - {"session_overrides"} | {"identity_aliases"}
