@@ -71,10 +71,10 @@ def open_server(port: int, engine: Engine, slots: int) -> Server:
 
 def reload_dictionaries(engine: Engine, stop: threading.Event) -> None:
     """Reload dictionaries as they come due until `stop` is set."""
-    reloader = DictionaryReloader(engine.ask, random.uniform)
+    reloader = DictionaryReloader(engine.ask, random.uniform, time.monotonic)
     while not stop.wait(1.0):
         try:
-            for name, text in reloader.reload_due(time.monotonic()).items():
+            for name, text in reloader.reload_due().items():
                 log.warning("a dictionary did not reload", dictionary=name, error=text)
         except QueryError as error:
             log.warning("the dictionaries cannot be listed", error=error.text)
