@@ -198,7 +198,9 @@ class KafkaCluster:
             return
         path.parent.mkdir(parents=True)
         path.write_text("".join(f"{name}={value}\n" for name, value in self._properties(node).items()))
-        command = _java(path.parent, "kafka.tools.StorageTool", "format", "-t", self._cluster_id, "-c", str(path))
+        command = _java(
+            path.parent, "kafka.tools.StorageTool", "format", f"--cluster-id={self._cluster_id}", "-c", str(path)
+        )
         done = subprocess.run(command, capture_output=True, text=True, timeout=_START_SECONDS, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
