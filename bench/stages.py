@@ -8,7 +8,7 @@ from bench.traces import Stack
 #: Program -> stage -> parts of `function (module)`. Stages are asked in this order for every frame, innermost first.
 STAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "worker": {
-        "decode": ("(schemas.codec)", "(fastavro"),
+        "decode": ("(schemas.codec)", "(schemas.avro", "(fastavro"),
         "redact": ("(streams.core.redact)",),
         "validate": ("(streams.core.validate)", "(schemas.catalog)", "(schemas.properties)", "(schemas.plan)"),
         "enrich": ("(streams.core.enrich)", "(streams.user_agents)", "(streams.geo)", "complete_context"),
@@ -29,10 +29,15 @@ STAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "check the shape": ("(collector.checking)", "(pydantic", "(collector.times)", "(schemas.identifiers)"),
         "context": ("(collector.context)", "(collector.segment)"),
         "group": ("(collector.grouping)",),
-        "encode Avro": ("(schemas.codec)", "(fastavro"),
+        "encode Avro": ("(schemas.codec)", "(schemas.avro", "(fastavro"),
         "verdicts and answer": ("(collector.answers)",),
         "metrics": ("(prometheus_client",),
-        "journal": ("(collector.journal", "(collector.segment_file)", "(collector.segment_list)"),
+        "journal": (
+            "(collector.journal",
+            "(collector.segment_file)",
+            "(collector.segment_list)",
+            "(collector.fresh_frames)",
+        ),
         "send to the log": (
             "(collector.log_client)",
             "(collector.partition_queue)",
@@ -42,6 +47,7 @@ STAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
             "(collector.forwarder)",
         ),
         "ask what is stored": ("(warehouse.", "(clickhouse_connect"),
+        "HTTP protocol": ("(collector.event_protocol)", "(collector.connections)"),
         "request": ("(collector.",),
         "HTTP server": ("(uvicorn", "(starlette"),
         "event loop and threads": ("(asyncio", "(uvloop", "(concurrent.futures", "(threading)"),

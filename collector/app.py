@@ -31,6 +31,7 @@ from collector.ids import mint_uuid7
 from collector.intake import Intake, take
 from collector.letters import letter_of_body
 from collector.limits import RateLimiter
+from collector.log_client import RecordTooLarge
 from collector.openapi import openapi_document
 from collector.request import EVENT_ROUTES, Request
 from collector.sink import Outgoing, Sink, SinkUnavailable
@@ -111,7 +112,28 @@ class Collector:
     async def respond(self, request: Request) -> tuple[Answer, Headers]:
         """The answer, counted, and its CORS headers. Raises ClientGone."""
         started = self._monotonic()
-        answer = await self._answer(request)
+        return self._counted(request, await self._answer(request), started)
+
+    async def respond_all(self, requests: Sequence[Request]) -> list[tuple[Answer, Headers] | Exception]:
+        """As `respond`, for event requests that came, with their bodies, at the same time; what fails is in its place.
+
+        What they store is sent together: one wait for all, and each step is done for all before the next.
+        """
+        started = self._monotonic()
+        taken = [self._try_taking(request) for request in requests]
+        faults = iter(await self._send_all([intake for intake in taken if isinstance(intake, Intake)]))
+        answers: list[tuple[Answer, Headers] | Exception] = []
+        for request, intake in zip(requests, taken, strict=True):
+            fault = next(faults) if isinstance(intake, Intake) else intake
+            if isinstance(intake, Intake) and fault is None:
+                answers.append(self._counted(request, _accept(request, intake), started))
+            elif isinstance(fault, RequestRefused):
+                answers.append(self._counted(request, await self._refuse(request, fault), started))
+            elif fault is not None:
+                answers.append(fault)
+        return answers
+
+    def _counted(self, request: Request, answer: Answer, started: float) -> tuple[Answer, Headers]:
         route = request.path if request.path in EVENT_ROUTES or request.path in self._pages else "other"
         requests, seconds = _request_metrics(route, answer.status)
         requests.inc()
@@ -138,30 +160,39 @@ class Collector:
     async def _answer_events(self, request: Request) -> Answer:
         try:
             tenant = request.tenant = _authenticate(request)
-            try:
-                return await self._take_body(request, tenant)
-            except RequestRefused as refused:
-                if refused.letter is not None:
-                    await self._put_letter(request, tenant, refused, refused.letter)
-                raise
+            self._spend(tenant, 0)  # who is in debt need not send the body
+            if not isinstance(request.body, bytes):
+                request.body = await read_body(request.body, request.headers.get(b"content-length"))
+            intake = self._take(request, tenant, request.body)
+            await self._send(intake.records)
         except RequestRefused as refused:
-            if refused.letter is None:
-                metrics.COLLECTOR_REFUSED.labels(refused.reason).inc()
-            return answer_refusal(refused)
+            return await self._refuse(request, refused)
+        return _accept(request, intake)
 
-    async def _take_body(self, request: Request, tenant: Tenant) -> Answer:
-        self._spend(tenant, 0)  # who is in debt need not send the body
-        body = request.body
-        if not isinstance(body, bytes):
-            body = await read_body(body, request.headers.get(b"content-length"))
+    async def _refuse(self, request: Request, refused: RequestRefused) -> Answer:
+        if refused.letter is not None and request.tenant is not None:
+            try:
+                await self._put_letter(request, request.tenant, refused, refused.letter)
+            except RequestRefused as worse:
+                refused = worse
+        if refused.letter is None:
+            metrics.COLLECTOR_REFUSED.labels(refused.reason).inc()
+        return answer_refusal(refused)
+
+    def _try_taking(self, request: Request) -> Intake | Exception:
+        try:
+            tenant = request.tenant = _authenticate(request)
+            assert isinstance(request.body, bytes)
+            return self._take(request, tenant, request.body)
+        except Exception as error:  # whatever is wrong with one request is not the others' concern
+            return error
+
+    def _take(self, request: Request, tenant: Tenant, body: bytes) -> Intake:
         metrics.COLLECTOR_BODY_BYTES.inc(len(body))
         text = inflate_declared(body, request.header(b"content-encoding"))
         batch = parse_batch(text, EVENT_ROUTES[request.path])
         self._spend(tenant, batch.count)
-        intake = take(batch, self._arrival(request, tenant))
-        await self._send(intake.records)
-        _count_events(tenant.company_id, intake)
-        return answer_verdicts(intake.event_ids, intake.refused, brief=request.path == "/v1/beacon")
+        return take(batch, self._arrival(request, tenant))
 
     async def _put_letter(self, request: Request, tenant: Tenant, refused: RequestRefused, body: bytes) -> None:
         self._spend(tenant, 1)
@@ -187,6 +218,18 @@ class Collector:
         except SinkUnavailable as error:
             message = "Events can be stored neither on the log nor on disk now; nothing was taken, try again later."
             raise RequestRefused(Reason.UNAVAILABLE, message, retry_after=error.retry_after) from error
+
+    async def _send_all(self, intakes: Sequence[Intake]) -> list[Exception | None]:
+        """What keeps each from being stored."""
+        try:
+            await self._send([record for intake in intakes for record in intake.records])
+        except RequestRefused as refused:
+            return [refused if intake.records else None for intake in intakes]
+        except Exception as error:
+            if len(intakes) == 1 or not isinstance(error, RecordTooLarge):
+                return [error] * len(intakes)
+            return [(await self._send_all([intake]))[0] for intake in intakes]  # nothing was sent, by the sink's word
+        return [None] * len(intakes)
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
@@ -218,8 +261,12 @@ def _accepted_metric(company_id: str) -> Counter:
     return metrics.COLLECTOR_ACCEPTED.labels(company_id)
 
 
-def _count_events(company_id: str, intake: Intake) -> None:
+def _accept(request: Request, intake: Intake) -> Answer:
+    """The verdicts of what is stored, counted."""
+    assert request.tenant is not None
+    company_id = request.tenant.company_id
     if intake.accepted:
         _accepted_metric(company_id).inc(intake.accepted)
     for refused in intake.refused.values():
         metrics.COLLECTOR_REJECTED.labels(company_id, refused.reason).inc()
+    return answer_verdicts(intake.event_ids, intake.refused, brief=request.path == "/v1/beacon")

@@ -1,9 +1,10 @@
-"""Event requests without ASGI: what an ordinary one costs in scope, cycle and messages is saved.
+"""Event requests without ASGI: a scope, a cycle, messages and a task are saved for each ordinary one.
 
 Ordinary is a POST to an event route with a known write key, a small body of known length, and nothing else of HTTP that
 asks for care. Every other request takes uvicorn's way to the same application.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import structlog
@@ -41,12 +42,41 @@ class _Exchange(RequestResponseCycle):
         self.message_event = _NO_EVENT
 
 
+class Gathering:
+    """Requests that became whole in one turn of the event loop: one task answers them all."""
+
+    def __init__(self, collector: Collector) -> None:
+        self.collector = collector
+        self._whole: list[tuple[EventProtocol, _Exchange]] = []
+
+    def add(self, protocol: "EventProtocol", exchange: _Exchange) -> None:
+        """Answer this one with those of the same turn."""
+        if not self._whole:
+            protocol.loop.call_soon(self._begin, protocol)
+        self._whole.append((protocol, exchange))
+
+    def _begin(self, protocol: "EventProtocol") -> None:
+        whole, self._whole = self._whole, []
+        task = protocol.loop.create_task(self._answer(whole))
+        protocol.tasks.add(task)  # the server's, which waits for them when it stops
+        task.add_done_callback(protocol.tasks.discard)
+
+    async def _answer(self, whole: "list[tuple[EventProtocol, _Exchange]]") -> None:
+        answers: Sequence[tuple[Answer, Headers] | Exception]
+        try:
+            answers = await self.collector.respond_all([exchange.request for _, exchange in whole])
+        except Exception as error:
+            answers = [error] * len(whole)
+        for (protocol, exchange), answer in zip(whole, answers, strict=True):
+            protocol.answer(exchange, answer)
+
+
 class EventProtocol(LimitedProtocol):
     """A LimitedProtocol that hands ordinary event requests to the collector itself."""
 
-    def __init__(self, waiting: Waiting, collector: Collector, **options: Any) -> None:
+    def __init__(self, waiting: Waiting, gathering: Gathering, **options: Any) -> None:
         super().__init__(waiting, **options)
-        self._collector = collector
+        self._gathering, self._collector = gathering, gathering.collector
 
     def on_headers_complete(self) -> None:
         """Take the request, or leave it to uvicorn."""
@@ -91,20 +121,31 @@ class EventProtocol(LimitedProtocol):
         super().on_message_complete()
         exchange = self.cycle
         if isinstance(exchange, _Exchange) and not exchange.response_complete:
-            task = self.loop.create_task(self._answer(exchange))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            exchange.request.body = exchange.body
+            self._gathering.add(self, exchange)
 
-    async def _answer(self, exchange: _Exchange) -> None:
-        exchange.request.body = exchange.body
+    def answer(self, exchange: _Exchange, answer: tuple[Answer, Headers] | Exception) -> None:
+        """Write the answer, or a 500 that ends the connection, once the client takes it."""
         try:
-            data = self._encode(*await self._collector.respond(exchange.request), exchange.keep_alive)
+            if isinstance(answer, Exception):
+                raise answer
+            data = self._encode(*answer, exchange.keep_alive)
         except Exception:
             _log.exception("request_failed")
             exchange.keep_alive = False
             data = self._encode(Answer(500, b"Internal Server Error", b"text/plain; charset=utf-8"), (), False)
         if self.flow.write_paused and not exchange.disconnected:
-            await self.flow.drain()
+            task = self.loop.create_task(self._write_later(exchange, data))
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+        else:
+            self._write(exchange, data)
+
+    async def _write_later(self, exchange: _Exchange, data: bytes) -> None:
+        await self.flow.drain()
+        self._write(exchange, data)
+
+    def _write(self, exchange: _Exchange, data: bytes) -> None:
         exchange.response_complete = True
         if not exchange.disconnected and not self.transport.is_closing():
             self.transport.write(data)

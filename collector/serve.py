@@ -15,7 +15,7 @@ import uvicorn
 
 from collector.app import Collector
 from collector.connections import Waiting
-from collector.event_protocol import EventProtocol
+from collector.event_protocol import EventProtocol, Gathering
 from collector.settings import CollectorSettings
 
 log = structlog.get_logger(__name__)
@@ -81,7 +81,7 @@ def _raise_file_limit() -> int:
 
 
 def _config(app: Collector, settings: CollectorSettings, waiting: Waiting) -> uvicorn.Config:
-    protocol: Any = partial(EventProtocol, waiting, app)
+    protocol: Any = partial(EventProtocol, waiting, Gathering(app))
     return uvicorn.Config(
         app,
         http=protocol,

@@ -51,6 +51,7 @@ class _Reading:
     def __init__(self) -> None:
         self._numbers = count()
         self._names: dict[str, Any] = {
+            "__name__": __name__,
             "decode_length": decode_length,
             "decode_long": decode_long,
             "unpack_double": unpack_double,
@@ -140,6 +141,7 @@ class _Writing:
 
     def __init__(self) -> None:
         self.names: dict[str, Any] = {
+            "__name__": __name__,
             "LENGTH": LENGTH,
             "NULL": "\0",
             "SOME": "\2",

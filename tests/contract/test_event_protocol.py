@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import uvicorn
 
 from collector.connections import LimitedProtocol, Waiting
-from collector.event_protocol import EventProtocol
 from collector.limits import MAX_BODY
+from collector.log_client import RecordTooLarge
+from collector.request import Request
 from collector.serve import _config
 from collector.settings import CollectorSettings
-from collector.sink import MemorySink
-from tests.collecting import collector, event, records_of
+from collector.sink import MemorySink, Outgoing
+from schemas.tenants import Tenants
+from tests.collecting import collector, event, events_of, records_of
 
 BODY = json.dumps({"batch": [event(), event(eventId="e-2", type="nothing")]}).encode()
 FORWARDED = "X-Forwarded-For: 198.51.100.7, 127.0.0.1"
@@ -96,7 +99,8 @@ class Server:
         self.sink, self.client = MemorySink(), Client()
         app, self.waiting = collector(self.sink), Waiting(30, 10, 1 << 28)
         config = _config(app, CollectorSettings(), self.waiting)
-        config.http = partial(EventProtocol, self.waiting, app) if direct else partial(LimitedProtocol, self.waiting)  # type: ignore[assignment]
+        asgi: Any = partial(LimitedProtocol, self.waiting)
+        config.http = config.http if direct else asgi
         config.load()
         state = uvicorn.Server(config).server_state
         self.protocol: Any = config.http_protocol_class(config=config, server_state=state, app_state={})  # type: ignore[call-arg]
@@ -138,6 +142,58 @@ async def test_an_ordinary_request_does_without_asgi() -> None:
     server.protocol.app = None
     await server.take(post(), post())
     assert [status for status, _, _ in server.answers()] == [b"HTTP/1.1 200 OK"] * 2
+
+
+def a_request(tenants: Tenants, body: bytes) -> Request:
+    headers = {b"authorization": b"Bearer wk-acme"}
+    return Request("POST", "/v1/batch", b"", headers, "203.0.113.77", body, tenants)
+
+
+class ParticularSink(MemorySink):
+    """Takes no record with an event named too-large, and counts how often it is asked."""
+
+    asked = 0
+
+    async def send(self, records: Sequence[Outgoing]) -> None:
+        self.asked += 1
+        if "too-large" in str(records):
+            raise RecordTooLarge("too large")
+        await super().send(records)
+
+
+def bodies(*ids: str) -> list[bytes]:
+    return [json.dumps(event(eventId=event_id)).encode() for event_id in ids]
+
+
+async def statuses(sink: MemorySink, *sent: bytes) -> list[int | type[Exception]]:
+    app = collector(sink)
+    answers = await app.respond_all([a_request(app.tenants(), body) for body in sent])
+    return [type(answer) if isinstance(answer, Exception) else answer[0].status for answer in answers]
+
+
+async def test_requests_of_one_turn_are_sent_together_and_each_has_its_answer() -> None:
+    sink = ParticularSink()
+    assert await statuses(sink, *bodies("1", "2"), b"[]", *bodies("3")) == [200] * 4
+    assert (sink.asked, [e["eventId"] for e in events_of(sink.records)]) == (1, ["1", "2", "3"])
+
+
+async def test_what_is_wrong_with_one_request_is_not_the_others_concern(monkeypatch: pytest.MonkeyPatch) -> None:
+    sink = ParticularSink()
+    assert await statuses(sink, *bodies("1"), b"{", *bodies("too-large", "2")) == [200, 400, RecordTooLarge, 200]
+    assert [e["eventId"] for e in events_of(sink.records)] == ["1", "2"]
+
+    def inflate(body: bytes, _: bytes) -> bytes:
+        if b"broken" in body:
+            raise ZeroDivisionError
+        return body
+
+    monkeypatch.setattr("collector.app.inflate_declared", inflate)
+    assert await statuses(sink, *bodies("broken", "3")) == [ZeroDivisionError, 200]
+
+
+async def test_where_nothing_can_be_stored_all_are_told_but_those_that_store_nothing() -> None:
+    sink = MemorySink(available=False)
+    assert await statuses(sink, *bodies("1"), b"[]", b"{", *bodies("2")) == [503, 200, 503, 503]
 
 
 async def test_the_client_behind_a_trusted_proxy_is_the_sender() -> None:
