@@ -54,11 +54,16 @@ class LedgerConsumerThread(AIOKafkaConsumerThread):
 
 @contextlib.contextmanager
 def _resumed(consumer: AIOKafkaConsumer, partitions: set[TP]) -> Iterator[None]:
-    consumer.resume(*(partitions & consumer.assignment()))
+    consumer.resume(*_of_consumer(consumer, partitions))
     try:
         yield
     finally:
-        consumer.pause(*(partitions & consumer.assignment()))
+        consumer.pause(*_of_consumer(consumer, partitions))
+
+
+def _of_consumer(consumer: AIOKafkaConsumer, partitions: set[TP]) -> list[Any]:
+    """Those that are assigned, as aiokafka's own tuples: of two equal ones it takes only them."""
+    return [partition for partition in consumer.assignment() if partition in partitions]
 
 
 class LedgerConsumer(Consumer):
