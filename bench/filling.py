@@ -20,7 +20,7 @@ SELECT
     toString(generateUUIDv7(number)), at, at, '{company}',
     concat(lower(leftPad(hex(toUInt32(visitor * 2654435761)), 8, '0')), '-5e3d-4c1a-9f27-',
         lower(leftPad(hex(bitOr(bitShiftLeft(toUInt64({seed}), 32), visitor)), 12, '0'))) AS anonymousId,
-    toString(reinterpretAsUUID(MD5(concat('filled-', toString(visitor), '-', toString(toYYYYMMDD(at)))))), 'track',
+    toString(reinterpretAsUUID(MD5(concat('filled-', toString(visitor), '-', {run})))), 'track',
     ['page', 'ui', 'search', 'feature', 'vehicle', 'diagnostic'][number % 6 + 1], {actions}[number % 6 + 1],
     concat('{{"position":', toString(rand(1) % 400), ',"variant":"', char(65 + rand(2) % 3), '","title":"Manuals"}}'),
     ['workshop', 'parts-shop', 'academy'][visitor % 3 + 1], '4.2.0', 'Chrome', 'Windows', 'desktop',
@@ -38,6 +38,8 @@ INSERT INTO blocks
 SELECT 'filled', 'events.collected', {partition}, {start}, {end}, 'bench', {rows}, {rows}, {rows}, now64(3), now64(3)
 """
 _RECENT = "now64(3, 'UTC') - toIntervalSecond(60 + number % 1200)"
+# What a visitor's sessions differ by.
+_DAY = "toString(toYYYYMMDD(at))"
 _THIS_MONTH = (
     "toDateTime64(toStartOfMonth(now('UTC')), 3, 'UTC') "
     "+ toIntervalSecond(rand(4) % greatest(dateDiff('second', toStartOfMonth(now('UTC')), now('UTC')), 3600))"
@@ -46,7 +48,7 @@ _THIS_MONTH = (
 
 def fill_recent(stack: BenchStack, visitors: int, seed: int = 1, start: int = 0) -> int:
     """Two events of each visitor in the last 20 minutes, of the tenant that the load is of; the rows made."""
-    _insert(stack, company="demo", start=start, rows=2 * visitors, visitors=visitors, at=_RECENT, seed=seed)
+    _insert(stack, company="demo", start=start, rows=2 * visitors, visitors=visitors, at=_RECENT, run="''", seed=seed)
     return 2 * visitors
 
 
@@ -54,7 +56,7 @@ def fill_past(stack: BenchStack, start: int, rows: int) -> None:
     """Rows `start` to `start + rows` of another tenant over this month, in parts of the size that merges make."""
     for first in range(start, start + rows, _CHUNK):
         size = min(_CHUNK, start + rows - first)
-        _insert(stack, company="filled", start=first, rows=size, visitors=1_000_000, at=_THIS_MONTH, seed=9)
+        _insert(stack, company="filled", start=first, rows=size, visitors=1_000_000, at=_THIS_MONTH, run=_DAY, seed=9)
 
 
 def _insert(stack: BenchStack, **where: object) -> None:

@@ -346,6 +346,45 @@ def test_a_visitor_comes_back_to_the_partition_of_its_key_also_after_merges(clic
             assert (len(state.sessions.of(key)), state.ids.seen(event_key("acme", f"{visitor}1"))) == (is_ours, is_ours)
 
 
+def test_rows_from_before_the_visitors_hash_was_stored_come_back_as_well(clickhouse: InClickHouse) -> None:
+    client = clickhouse.client
+    for table in ("event_ids", "session_parts"):
+        client.command(f"ALTER TABLE {table} DROP COLUMN visitorHash")
+    before = [row(f"before {n}", anonymousId=f"v{n}", sessionId=f"s{n}") for n in range(20)]
+    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=before))
+    database = client.rows("SELECT currentDatabase()")[0][0]
+    (added,) = (migration for migration in migrations() if migration.number == 7)
+    for statement in statements(added.sql, Target(database)):
+        client.command(statement)
+    after = [row(f"after {n}", anonymousId=f"v{n}", sessionId=f"s{n}") for n in range(20)]
+    clickhouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=after))
+    for merge in (False, True):
+        if merge:
+            client.command("OPTIMIZE TABLE session_parts FINAL")
+        state = read_back(clickhouse, SEPTEMBER)
+        assert (len(state.ids), len(state.sessions)) == (40, 20)
+
+
+def test_partitions_read_back_together_leave_out_what_each_has_not_finished(warehouse: Warehouse) -> None:
+    partitions = [dataclasses.replace(PARTITION, number=number) for number in range(3)]
+    names = {partition_of(f"acme:{name}".encode(), 3): name for name in map(str, range(50))}
+    for partition in partitions:
+        for offset in range(4):
+            event = row(
+                f"{partition.number} {offset}",
+                anonymousId=names[partition.number],
+                logPartition=partition.number,
+                logOffset=offset,
+            )
+            warehouse.blocks.write(Block(partition, offset, offset + 1), BlockRows(events=[event]))
+    positions = {partition: partition.number + 1 for partition in partitions}
+    for partition, recent in warehouse.states.recent(positions, 3, SEPTEMBER).items():
+        ids = RecentIds(SEPTEMBER, 1_000)
+        ids.load(recent.ids)
+        found = {offset for offset in range(4) if ids.seen(event_key("acme", f"{partition.number} {offset}"))}
+        assert found == set(range(positions[partition]))
+
+
 def letter(event_id: str, offset: int, log_id: str = "log", **fields: object) -> DeadLetter:
     found: dict[str, object] = dict.fromkeys(DEAD_LETTER_COLUMNS, "")
     found |= {"key": f"{log_id}/{offset}", "companyId": "acme", "source": "streams", "eventId": event_id}
