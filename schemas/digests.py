@@ -1,7 +1,7 @@
 """Keys in memory: 16 bytes each instead of a text, in the form in which ClickHouse can hand over many at once.
 
 A digest is the first half of SHA-256. Two of n keys share one with a probability of n² / 2^129: a million events a
-second for ten years come to 3·10^-10.
+second for ten years come to 1.5·10^-10.
 """
 
 from hashlib import sha256
