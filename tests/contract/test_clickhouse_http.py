@@ -23,6 +23,7 @@ import pytest
 from clickhouse_connect.driver.exceptions import DatabaseError
 
 from headrace.embedded.clickhouse_codecs import from_blocks, to_blocks
+from headrace.embedded.clickhouse_engine import MERGE_NICENESS
 from headrace.embedded.clickhouse_errors import QueryError
 from headrace.embedded.clickhouse_native import upgrade_native
 from tests.contract.clickhouse_fixture import EmbeddedClickHouse, clickhouse_url, running
@@ -145,6 +146,12 @@ def test_one_insert_of_many_blocks_becomes_one_part(client: Any) -> None:
 def test_ping_and_the_root_answer_ok(http: httpx.Client) -> None:
     assert [http.get(path).text for path in ("/ping", "/", "/replicas_status")] == ["Ok.\n"] * 3
     assert http.head("/").status_code == 200
+
+
+def test_merges_yield_to_inserts_and_queries(tmp_path: Path) -> None:
+    query = "SELECT value FROM system.server_settings WHERE name = 'os_threads_nice_value_merge_mutate'"
+    with running(tmp_path / "data") as server:
+        assert httpx.post(server.url, content=query).text == f"{MERGE_NICENESS}\n"
 
 
 def test_the_query_may_stand_in_the_url_the_body_or_both(http: httpx.Client) -> None:
