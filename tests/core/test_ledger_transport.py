@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
+from aiokafka import TopicPartition
 from faust.types import TP
 
 from streams.ledger_transport import LedgerConsumer, LedgerConsumerThread
@@ -32,22 +33,24 @@ class Log:
     def __init__(self, *assigned: TP) -> None:
         self.questions = list[set[TP]]()
         self.paused = set[TP]()
-        self._assigned, self._come = set(assigned), set[TP]()
+        self._assigned, self._come = {TopicPartition(*at) for at in assigned}, set[TP]()
         self._waiter: asyncio.Future[None] | None = None
         self._asking: asyncio.Future[None] | None = None
         self._closed = False
         self._fetcher = self._subscriptions = self
         self.flow_active = True
 
-    def assignment(self) -> set[TP]:
+    def assignment(self) -> set[TopicPartition]:
         return self._assigned
 
-    def resume(self, *partitions: TP) -> None:
+    def resume(self, *partitions: TopicPartition) -> None:
+        assert all(isinstance(partition, TopicPartition) for partition in partitions), "aiokafka takes no other"
         self.paused.difference_update(partitions)
         if self._asking is None or self._asking.done():
             self._asking = asyncio.ensure_future(self._ask())
 
-    def pause(self, *partitions: TP) -> None:
+    def pause(self, *partitions: TopicPartition) -> None:
+        assert all(isinstance(partition, TopicPartition) for partition in partitions), "aiokafka takes no other"
         self.paused.update(partitions)
 
     def fetch_context(self) -> AbstractContextManager[None]:
@@ -75,7 +78,7 @@ class Log:
 async def test_a_poll_asks_once_for_the_partitions_that_have_room_and_gives_what_came() -> None:
     open_one, full_one, lost_one = (TP("events.collected", number) for number in range(3))
     log = Log(open_one, full_one)
-    log.pause(full_one)
+    log.pause(TopicPartition(*full_one))
     thread = LedgerConsumerThread.__new__(LedgerConsumerThread)
     thread.consumer = log
     for asked in (1, 2):
