@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError
 
 COLLECTED = "events.collected"
 DEAD_LETTER = "events.dead_letter"
@@ -23,6 +23,7 @@ RECORD_OVERHEAD = 32
 SPECS: Mapping[str, int] = {COLLECTED: PARTITIONS, DEAD_LETTER: PARTITIONS}
 
 _LOOK_AGAIN = 0.05
+_TRY_AGAIN = 1.0  # seconds after which a broker that did not answer is asked again
 
 
 class TopicError(Exception):
@@ -71,13 +72,20 @@ async def grow_topics(specs: Mapping[str, int], timeout: float, client_options: 
 async def _admin(
     client_options: Mapping[str, Any], topics: Collection[str], timeout: float
 ) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A client for `timeout` seconds; what goes wrong is a TopicError about the topics."""
+    """A client for `timeout` seconds, of which it may wait for the broker; what goes wrong is a TopicError."""
     admin, bootstrap = AIOKafkaAdminClient(**client_options), client_options["bootstrap_servers"]
+    answers = False
     try:
         async with asyncio.timeout(timeout):
-            await admin.start()
+            while not answers:
+                answers = await _starts(admin)
             yield admin
     except TimeoutError:
+        if not answers:
+            raise TopicError(
+                f"No broker answered at {bootstrap} within {timeout:g} s, for the topics {', '.join(topics)}; "
+                "check the address, and that the broker runs."
+            ) from None
         raise TopicError(
             f"The broker at {bootstrap} did not serve the topics {', '.join(topics)} within {timeout:g} s; "
             "look at its log, or allow more time."
@@ -89,6 +97,16 @@ async def _admin(
         ) from error
     finally:
         await admin.close()
+
+
+async def _starts(admin: AIOKafkaAdminClient) -> bool:
+    """Whether the broker answers; where it does not, it may be starting: some time has passed then."""
+    try:
+        await admin.start()
+    except KafkaConnectionError:
+        await asyncio.sleep(_TRY_AGAIN)
+        return False
+    return True
 
 
 def _new_topic(name: str, partitions: int, replication_factor: int, config: Mapping[str, str]) -> NewTopic:

@@ -201,8 +201,15 @@ async def test_a_refused_topic_is_named_in_a_sentence(embedded: EmbeddedBroker) 
 
 
 async def test_topics_of_a_broker_that_is_away_are_an_error_that_names_the_address(embedded: EmbeddedBroker) -> None:
-    with pytest.raises(TopicError, match=f"could not be created at {embedded.address}"):
-        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+    with pytest.raises(TopicError, match=f"No broker answered at {embedded.address} within 0.5 s"):
+        await ensure_topics(embedded.address, SPECS, {}, 0.5)
+
+
+async def test_a_broker_that_is_not_up_yet_is_waited_for(embedded: EmbeddedBroker) -> None:
+    topics = asyncio.create_task(ensure_topics(embedded.address, SPECS, {}, READY_SECONDS))
+    await asyncio.sleep(0.2)  # it was asked and did not answer
+    async with running(embedded):
+        assert await topics == SPECS
 
 
 async def test_records_that_the_group_has_committed_are_dropped_and_later_ones_kept(embedded: EmbeddedBroker) -> None:
