@@ -78,10 +78,18 @@ class EventProtocol(LimitedProtocol):
         super().__init__(waiting, **options)
         self._gathering, self._collector = gathering, gathering.collector
 
+    def on_message_begin(self) -> None:
+        """Without the scope, which only uvicorn's way needs."""
+        self.url, self.headers, self.expect_100_continue = b"", [], False
+
     def on_headers_complete(self) -> None:
         """Take the request, or leave it to uvicorn."""
         request = self._ordinary()
         if request is None:
+            url, headers, expects = self.url, self.headers, self.expect_100_continue
+            super().on_message_begin()
+            self.url, self.expect_100_continue = url, expects
+            self.headers += headers  # in place: the scope has them
             super().on_headers_complete()
         else:
             self._begin_body()
