@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final
+from typing import Final, TypeVar
 
 import httpx
 
@@ -16,6 +16,7 @@ from tests.chaos.ground import SESSION_SECONDS, Ground
 from tests.chaos.proxy import Link, Mode
 
 Fault = Callable[[Ground, random.Random], AbstractContextManager[None]]
+_T = TypeVar("_T")
 _STRANDED_SECONDS: Final = 90.0
 _SOURCE: Final = "FROM headrace.events"
 _VIEWS: Final = (
@@ -118,7 +119,7 @@ def _die_at(point: str) -> Fault:
 @contextmanager
 def _throwing_view(ground: Ground, rng: random.Random) -> Iterator[None]:
     """One materialized view refuses every row."""
-    name, select = rng.choice(ground.rows(_VIEWS))
+    name, select = rng.choice(_once_back(lambda: ground.rows(_VIEWS)))
     refused = f"{_SOURCE} WHERE throwIf(eventId != '', 'refused') = 0"
     source, more = (f"{_SOURCE} WHERE", " AND") if f"{_SOURCE} WHERE" in select else (_SOURCE, "")
     throwing = select.replace(source, refused + more)
@@ -130,16 +131,20 @@ def _throwing_view(ground: Ground, rng: random.Random) -> Iterator[None]:
 
 
 def _alter(ground: Ground, sql: str) -> None:
-    """Until it is done: another fault may have killed ClickHouse."""
+    try:
+        _once_back(lambda: ground.command(sql))
+    except httpx.HTTPStatusError as error:
+        raise AssertionError(f"{error.response.text}\n{sql}") from error
+
+
+def _once_back(ask: Callable[[], _T]) -> _T:
+    """ClickHouse's answer: another fault may have killed it just now."""
     for _ in range(300):
         try:
-            ground.command(sql)
-            return
-        except httpx.HTTPStatusError as error:
-            raise AssertionError(f"{error.response.text}\n{sql}") from error
+            return ask()
         except httpx.TransportError:
             time.sleep(0.2)
-    raise AssertionError(f"ClickHouse did not come back to: {sql}")
+    raise AssertionError("ClickHouse did not come back.")
 
 
 @contextmanager
