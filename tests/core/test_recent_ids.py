@@ -1,18 +1,20 @@
 """A second copy is never taken for a first, nor a first for a second, as far back as `since` says."""
 
 from collections.abc import Iterator
+from itertools import count, islice
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.digests import key_digest
+from schemas.digests import bucket_of, key_digest
 from schemas.identifiers import event_key
 from streams.core.recent_ids import Coverage, RecentIds, oldest_time
 
 unhurried = settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
-KEYS = [f"acme\0{number}" for number in range(40)]
+# Of four buckets, so that keys of several generations lie in one.
+KEYS = list(islice((key for key in (f"acme\0{n}" for n in count()) if bucket_of(key_digest(key)) % 4096 == 0), 40))
 START = 1000
 NOW = 1_764_100_000_000
 V7 = "019ab6f0-0800-7abc-8def-0123456789ab"

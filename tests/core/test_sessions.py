@@ -2,15 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import count, pairwise
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from schemas.digests import bucket_of, key_digest
 from streams.core.sessions import Override, Placement, Session, Sessions, mint_session_id, recompute
 
 GAP = 3
-ALICE, BOB, CAROL = "acme:alice", "acme:bob", "acme:carol"
+ALICE = "acme:alice"
+BUCKET = bucket_of(key_digest(ALICE))  # the others are of the same
+BOB, CAROL = (
+    next(key for key in (f"acme:{name} {n}" for n in count()) if bucket_of(key_digest(key)) == BUCKET)
+    for name in ("bob", "carol")
+)
 unhurried = settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 
 Event = tuple[str, int]
