@@ -58,13 +58,15 @@ def build_app(
     app.transport = LedgerTransport(app.conf.broker_consumer, app)
     app.transport.Consumer = type("Consumer", (LedgerConsumer,), {"has_room": staticmethod(partitions.has_room)})
     _add_agents(app, partitions)
-    _add_pages(app)
+    opened = asyncio.Event()  # a worker that never was a member of its group has nothing to rebalance, and is not ready
+    _add_pages(app, opened)
 
     @app.on_rebalance_complete.connect
     async def open_partitions(app: faust.App, **_: Any) -> None:
         assignment = app.consumer.assignment()
         try:
             app.consumer.starts = await partitions.open(await assign(assignment))
+            opened.set()
         except LedgerRefused as error:
             app.consumer.starts = dict.fromkeys(assignment, 0)  # what comes meets no writer, and is not acknowledged
             partitions.refuse(error)
@@ -105,14 +107,14 @@ def _add_agents(app: faust.App, partitions: Partitions) -> None:
         app.agent(topic, name=f"write {name}")(write)
 
 
-def _add_pages(app: faust.App) -> None:
+def _add_pages(app: faust.App, opened: asyncio.Event) -> None:
     @app.page("/healthz")
     async def healthz(_web: View, _request: Request) -> Response:
         return _web.text("ok\n")
 
     @app.page("/readyz")
     async def readyz(_web: View, _request: Request) -> Response:
-        ready = bool(app.consumer) and not app.rebalancing
+        ready = opened.is_set() and not app.rebalancing
         return _web.text("ready\n" if ready else "rebalancing\n", status=200 if ready else 503)
 
     @app.page("/metrics")
