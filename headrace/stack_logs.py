@@ -15,9 +15,6 @@ from schemas.settings import BrokerSettings
 from schemas.topics import SPECS, ensure_topics
 
 READY_SECONDS: Final = 60.0
-#: Each partition has blocks of its own, and a block costs ClickHouse about 0.1 s however small it is. With two, one is
-#: written while the next is made.
-_PARTITIONS: Final = 2
 #: Of a data folder that does not say.
 _PARTITIONS_BEFORE: Final = 4
 #: Starts a program and returns once the function says that it is ready.
@@ -102,13 +99,16 @@ class KafkaLog:
 
 
 def note_partitions(data: Path, workers: int) -> int:
-    """How many partitions the embedded log of a data folder has, noted in it: set, or as before, or by the workers."""
+    """How many partitions the embedded log of a data folder has, noted in it: set, or as before, or one a worker.
+
+    Each partition has blocks of its own, and a block costs ClickHouse about 0.1 s however small it is.
+    """
     note, settings = data / "partitions", BrokerSettings()
     if "partitions" in settings.model_fields_set:
         partitions = settings.partitions
     elif note.exists():
         partitions = int(note.read_text())
     else:
-        partitions = _PARTITIONS_BEFORE if (data / "broker").exists() else max(_PARTITIONS, workers)
+        partitions = _PARTITIONS_BEFORE if (data / "broker").exists() else workers
     note.write_text(f"{partitions}\n")
     return partitions

@@ -49,7 +49,7 @@ class BrokerSettings(HeadraceSettings):
         4,
         ge=1,
         le=10_000,
-        description="partitions of a topic that has to be created; unset, the embedded log has 2, or one a worker",
+        description="partitions of a topic that has to be created; unset, the embedded log has one a worker",
     )
     replication_factor: int = Field(1, ge=1, description="replicas of a topic that has to be created")
     topic_retention_minutes: int = Field(

@@ -81,6 +81,7 @@ def prepared(stack: RunningStack, seed: int, rate: float, most: int) -> Iterator
         for link in links:
             closing.callback(link.close)
         stack.detour(links[0].ports, links[1].ports[0])
+        stack.environment["HEADRACE_PARTITIONS"] = "4"
         stack.environment["HEADRACE_FAULTS_DIR"] = str(faults)
         stack.environment["HEADRACE_GROUP_SESSION_SECONDS"] = str(SESSION_SECONDS)
         closing.callback(stack.stop, signal.SIGTERM)

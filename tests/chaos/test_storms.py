@@ -208,6 +208,7 @@ GOOD = {"type": "track", "eventCategory": "ui", "eventAction": "opened"}
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     with new_stack(tmp_path_factory.mktemp("storms")) as found:
         found.environment |= {"HEADRACE_DEAD_SHARE_EVENTS": "200", "HEADRACE_BLOCK_MAX_BYTES": "40000"}
+        found.environment["HEADRACE_PARTITIONS"] = "4"
         try:
             found.start()
             yield found

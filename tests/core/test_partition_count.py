@@ -12,8 +12,8 @@ def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEADRACE_PARTITIONS", raising=False)
 
 
-@pytest.mark.parametrize(("workers", "partitions"), [(1, 2), (2, 2), (5, 5)])
-def test_a_new_folder_has_two_or_one_for_each_worker(tmp_path: Path, workers: int, partitions: int) -> None:
+@pytest.mark.parametrize(("workers", "partitions"), [(1, 1), (2, 2), (5, 5)])
+def test_a_new_folder_has_one_for_each_worker(tmp_path: Path, workers: int, partitions: int) -> None:
     assert note_partitions(tmp_path, workers) == partitions
 
 
