@@ -15,6 +15,7 @@ from aiokafka.errors import OutOfOrderSequenceNumber, UnknownTopicOrPartitionErr
 
 from headrace.embedded.broker import (
     HOST,
+    SNAPSHOT,
     BrokerMissing,
     BrokerNotReady,
     EmbeddedBroker,
@@ -238,6 +239,18 @@ async def test_dropping_frees_memory(embedded: EmbeddedBroker) -> None:
                 await reader.commit({at: sent})
                 await embedded.drop_committed("workers")
         assert psutil.Process(process.pid).memory_info().rss - before < sent_bytes / 2
+
+
+async def test_what_the_log_holds_is_never_written_to_disk(embedded: EmbeddedBroker, tmp_path: Path) -> None:
+    async with running(embedded) as process:
+        prepared = (tmp_path / "broker" / SNAPSHOT).read_bytes()
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        async with producer(embedded) as sender:
+            for _ in range(30):  # three of its snapshots long
+                await sender.send_and_wait(COLLECTED, os.urandom(100_000), partition=1)
+                await asyncio.sleep(0.1)
+        assert (tmp_path / "broker" / SNAPSHOT).read_bytes() == prepared
+        assert psutil.Process(process.pid).io_counters().write_chars < 10_000_000
 
 
 async def test_retention_bounds_what_nobody_commits(embedded: EmbeddedBroker) -> None:
