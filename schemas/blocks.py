@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from schemas.records import DeadLetter
+from schemas.stages import EventRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class Claim:
 
 @dataclass(slots=True)
 class BlockRows:
-    """What a block stores: rows of `events` in the order of EVENT_COLUMNS, session overrides, dead letters."""
+    """What a block stores: rows of `events`, session overrides, dead letters."""
 
-    events: list[tuple[Any, ...]] = field(default_factory=list)
+    events: list[EventRun] = field(default_factory=list)
     overrides: list[tuple[str, str, str, int, str]] = field(default_factory=list)  # company, visitor, id, start, target
     dead_letters: list[DeadLetter] = field(default_factory=list)
 

@@ -1,8 +1,10 @@
 """Frozen types for what passes through the pipeline, named by what has been done to it.
 
-msgspec structs that the garbage collector does not track: a worker makes two for every event, and then its row.
+msgspec structs that the garbage collector does not track: a worker makes some for every record.
 """
 
+from collections.abc import Iterable
+from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -27,25 +29,31 @@ class DecodedRecord(msgspec.Struct, frozen=True, gc=False):
     record: CollectedRecord
 
 
-class ValidatedEvent(msgspec.Struct, frozen=True, gc=False):
-    """Of a known tenant, in the range of time that is kept, as its property schema and tracking plan ask.
+class ValidatedRecord(msgspec.Struct, frozen=True, gc=False):
+    """The events of a record that are of a known tenant, in the range of time that is kept, as schema and plan ask.
 
-    `timestamp` is corrected for the client's clock; `properties` are the source's parsed, None where they are no JSON.
+    Of each event: `times` has its timestamp, corrected for the client's clock, and `properties` those of the source
+    parsed, None where they are no JSON.
     """
 
-    source: CollectedEvent
-    timestamp: int
-    properties: Any
+    decoded: DecodedRecord
+    events: list[CollectedEvent]
+    times: list[int]
+    properties: list[Any]
 
 
-class EnrichedEvent(msgspec.Struct, frozen=True, gc=False):
-    """Redacted, and with its context complete: values in the order of CONTEXT_FIELDS, then bot."""
+class EnrichedRun(msgspec.Struct, frozen=True, gc=False):
+    """Consecutive events of one record that share a context, redacted; `times` are theirs.
 
-    source: CollectedEvent
+    `context` is complete: values in the order of CONTEXT_FIELDS, then bot. Nearly every record is one run, and what
+    holds for all events of a run is worked out once.
+    """
+
     record: CollectedRecord
     offset: int
-    timestamp: int
     context: tuple[str | bool, ...]
+    events: list[CollectedEvent]
+    times: list[int]
 
 
 class Rejection(msgspec.Struct, frozen=True):
@@ -63,14 +71,28 @@ class Rejection(msgspec.Struct, frozen=True):
     payload: bytes = b""
 
 
-#: The columns of `events` that a worker fills, in the order of a row.
-EVENT_COLUMNS: Final = (
+class EventRun(msgspec.Struct, frozen=True, gc=False):
+    """Rows of `events` that agree in what their record and context say: `own` has a tuple of OWN_COLUMNS for each."""
+
+    own: list[tuple[Any, ...]]
+    shared: tuple[Any, ...]
+
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows whole, in the order of EVENT_COLUMNS."""
+        return [own + self.shared for own in self.own]
+
+
+def runs_of(rows: Iterable[tuple[Any, ...]]) -> list[EventRun]:
+    """Rows in the order of EVENT_COLUMNS as runs."""
+    own = len(OWN_COLUMNS)
+    return [EventRun([row[:own] for row in run], shared) for shared, run in groupby(rows, lambda row: row[own:])]
+
+
+#: The columns of `events` that each event has of its own.
+OWN_COLUMNS: Final = (
     "eventId",
     "timestamp",
-    "receivedAt",
-    "companyId",
     "userId",
-    "anonymousId",
     "previousId",
     "sessionId",
     "type",
@@ -80,6 +102,12 @@ EVENT_COLUMNS: Final = (
     "eventLabel",
     "value",
     "properties",
+)
+#: Those in which the events of a run agree.
+SHARED_COLUMNS: Final = (
+    "receivedAt",
+    "companyId",
+    "anonymousId",
     *CONTEXT_FIELDS,
     "bot",
     "logId",
@@ -88,3 +116,5 @@ EVENT_COLUMNS: Final = (
     "journal",
     "sequence",
 )
+#: All that a worker fills, in the order of a row.
+EVENT_COLUMNS: Final = (*OWN_COLUMNS, *SHARED_COLUMNS)

@@ -5,8 +5,10 @@ not in memory; the shell looks that up. `settle` runs the stages that depend on 
 changes the partition's state, so a failure before it changes nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, groupby
+from operator import itemgetter
 from typing import Final
 
 from schemas.blocks import Accounts, BlockRows, Found
@@ -14,30 +16,31 @@ from schemas.codec import Codec, UndecodableRecord
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import event_key, record_key
 from schemas.reasons import Reason
-from schemas.records import DeadLetter
+from schemas.records import CollectedEvent, DeadLetter
 from schemas.stages import (
     DecodedRecord,
-    EnrichedEvent,
+    EnrichedRun,
     LogRecord,
     Rejection,
-    ValidatedEvent,
+    ValidatedRecord,
 )
 from streams.core.enrich import UserAgent, enrich
-from streams.core.identity import Link, link_or_alias
+from streams.core.pages import Pages
 from streams.core.recent_ids import Coverage
 from streams.core.redact import (
     RedactionPolicy,
     may_have_secret_keys,
     may_hold_secrets,
-    redact_context,
     redact_properties,
     redact_text,
 )
-from streams.core.rows import dead_letter, event_row
+from streams.core.rows import dead_letter, event_rows
 from streams.core.sessions import Session
 from streams.core.state import PartitionState
 from streams.core.validate import Rules, validate
 
+_context_values: Final = itemgetter(*CONTEXT_FIELDS)
+_own_context: Final = itemgetter("context")
 #: The order of the path, and the name of each stage in metrics and docs.
 STAGES: Final = ("validate", "redact", "enrich", "dedupe", "sessionize", "identify", "rows")
 
@@ -51,6 +54,10 @@ class Pipeline:
     parse_user_agent: Callable[[str], UserAgent]
     country_of_ip: Callable[[str], str]
     gap: int
+    _pages: Pages = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_pages", Pages(self.policy))
 
     def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> "Prepared":
         """Decode the records and run validate, redact and enrich; a record that breaks a stage is rejected whole.
@@ -63,53 +70,73 @@ class Pipeline:
                 record = self.codec.decode_collected(log_record.value or b"")
                 if prepared.is_redelivered(record["journal"], record["sequence"]):
                     continue
-                events, rejections = self._run_stateless(DecodedRecord(log_record.offset, record), rules)
+                runs, rejections = self._run_stateless(DecodedRecord(log_record.offset, record), rules)
             except Exception as error:  # a poison record must not stop its partition, whatever it breaks
                 prepared.rejections.append(_reject_record(log_record, error))
                 continue
-            prepared.events.extend(events)
+            prepared.runs.extend(runs)
             prepared.rejections.extend(rejections)
             prepared.note_received(record["receivedAt"])
         return prepared
 
-    def _run_stateless(self, decoded: DecodedRecord, rules: Rules) -> tuple[list[EnrichedEvent], list[Rejection]]:
-        record, offset = decoded.record, decoded.offset
-        events, rejections = validate(decoded, rules)
-        self._redact(events)
-        contexts = _Contexts(self, record["context"])
-        enriched = [
-            EnrichedEvent(event.source, record, offset, event.timestamp, contexts.of(event.source["context"]))
-            for event in events
-        ]
-        return enriched, rejections
+    def _run_stateless(self, decoded: DecodedRecord, rules: Rules) -> tuple[list[EnrichedRun], list[Rejection]]:
+        valid, rejections = validate(decoded, rules)
+        if not valid.events:
+            return [], rejections
+        self._redact(valid)
+        return self._enrich(valid), rejections
 
-    def _redact(self, events: Sequence[ValidatedEvent]) -> None:
+    def _redact(self, valid: ValidatedRecord) -> None:
         """Put redacted properties and labels in the place of those sent; nearly always there is nothing to do."""
-        policy = self.policy
-        texts = [event.source["properties"] for event in events]
-        closer = may_hold_secrets("\n".join([*texts, *(event.source["eventLabel"] for event in events)]), policy)
-        for event, text in zip(events, texts, strict=True):
-            if closer or may_have_secret_keys(text, event.properties, policy):
-                event.source["properties"] = redact_properties(text, policy)
+        policy, texts = self.policy, [event["properties"] for event in valid.events]
+        lines = "\n".join(texts)
+        closer = may_hold_secrets("\n".join([lines, *(event["eventLabel"] for event in valid.events)]), policy)
+        if not closer and not may_have_secret_keys(lines, valid.properties, policy):
+            return
+        for event, text, properties in zip(valid.events, texts, valid.properties, strict=True):
+            if closer or may_have_secret_keys(text, [properties], policy):
+                event["properties"] = redact_properties(text, policy)
             if closer:
-                event.source["eventLabel"] = redact_text(event.source["eventLabel"], policy)
+                event["eventLabel"] = redact_text(event["eventLabel"], policy)
 
-    def complete_context(self, context: dict[str, str]) -> tuple[str | bool, ...]:
+    def _enrich(self, valid: ValidatedRecord) -> list[EnrichedRun]:
+        """The record's runs of events with the same context."""
+        record, offset, events, times = valid.decoded.record, valid.decoded.offset, valid.events, valid.times
+        if not any(map(_own_context, events)):  # nearly every record
+            return [EnrichedRun(record, offset, self.complete_context(record["context"]), events, times)]
+        runs, start = [], 0
+        for own, same in groupby(events, _own_context):
+            end = start + len(list(same))
+            context = self.complete_context({**record["context"], **own})
+            runs.append(EnrichedRun(record, offset, context, events[start:end], times[start:end]))
+            start = end
+        return runs
+
+    def complete_context(self, context: Mapping[str, str]) -> tuple[str | bool, ...]:
         """A context redacted, enriched, and in the order of the columns."""
-        redacted = redact_context(context, self.policy)
-        full = enrich(redacted, user_agent_parser=self.parse_user_agent, country_of_ip=self.country_of_ip)
-        return (*(full[name] for name in CONTEXT_FIELDS), full["bot"] == "1")
+        full = enrich(
+            context,
+            user_agent_parser=self.parse_user_agent,
+            country_of_ip=self.country_of_ip,
+            page_of=self._pages.of,
+        )
+        return (*_context_values(full), full["bot"] == "1")
 
     def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":
         """What lies further back than the state: ids to look up, and visitors with the times of interest."""
-        wanted, covers, needs_lookup = Wanted(), Coverage(state.ids.since).holds, state.sessions.needs_lookup
-        for event in prepared.events:
-            source, record, at = event.source, event.record, event.timestamp
-            if not covers(source["timestamp"], at, source["eventId"], record["receivedAt"]):
-                wanted.ids.add((record["companyId"], source["eventId"]))
-            if needs_lookup(at):
-                first, last = wanted.spans.get(key := _visitor(event), (at, at))
-                wanted.spans[key] = (min(first, at), max(last, at))
+        wanted, coverage, needs_lookup = Wanted(), Coverage(state.ids.since), state.sessions.needs_lookup
+        for run in prepared.runs:
+            company_id, received_at = run.record["companyId"], run.record["receivedAt"]
+            ids = [event["eventId"] for event in run.events]
+            raw = [event["timestamp"] for event in run.events]
+            if not coverage.holds_all(raw, run.times, ids, received_at):
+                old = (not coverage.holds(*one, received_at) for one in zip(raw, run.times, ids, strict=True))
+                wanted.ids.update((company_id, event_id) for event_id in compress(ids, old))
+            if needs_lookup(min(run.times)):
+                for event, at in zip(run.events, run.times, strict=True):
+                    if needs_lookup(at):
+                        first, last = wanted.spans.get(key := _visitor(run, event), (at, at))
+                        wanted.spans[key] = (min(first, at), max(last, at))
         for key, (first, last) in wanted.spans.items():
             wanted.spans[key] = (first - self.gap, last + self.gap)
         wanted.rejected.update(_key(rejection) for rejection in prepared.rejections if rejection.event_id)
@@ -121,17 +148,17 @@ class Pipeline:
         state.found.update(found.ids)
         for span in found.sessions:
             state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
-        rows, adopted = BlockRows(), 0
-        for event in prepared.events:
-            if state.adopted and _is_adopted(event, state):
-                adopted += 1
-            elif not _is_duplicate(event, state):
-                session_id = _sessionize(event, state, rows)
-                rows.events.append(event_row(event, session_id, _identify(event), state.partition))
+        rows, to_adopt = BlockRows(), len(state.adopted)
+        for run in prepared.runs:
+            events, times = _put_new(run, state)
+            if events:
+                sessions = _sessionize(run, events, times, state, rows)
+                rows.events.append(event_rows(run, events, times, sessions, state.partition))
         dead = _drop_second_copies(prepared.rejections, state, found)
         rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in dead)
         state.journals.update(prepared.journals)
-        return Settled(rows, prepared.accounts(len(rows.events) + adopted, len(dead)))
+        stored = sum(len(run.own) for run in rows.events) + to_adopt - len(state.adopted)
+        return Settled(rows, prepared.accounts(stored, len(dead)))
 
 
 @dataclass(slots=True)
@@ -141,11 +168,16 @@ class Prepared:
     journals: dict[str, int]
     records: int
     redelivered: int = 0
-    events: list[EnrichedEvent] = field(default_factory=list)
+    runs: list[EnrichedRun] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     first_received_at: int = 0
     last_received_at: int = 0
+
+    @property
+    def events(self) -> int:
+        """How many can be stored, second copies among them."""
+        return sum(len(run.events) for run in self.runs)
 
     def is_redelivered(self, journal: str, sequence: int) -> bool:
         """Whether the journal sent this record before; journals send in order, so the highest sequence tells."""
@@ -168,7 +200,7 @@ class Prepared:
             records=self.records,
             redelivered=self.redelivered,
             stored=stored,
-            duplicate=len(self.events) + len(self.rejections) - stored - dead,
+            duplicate=self.events + len(self.rejections) - stored - dead,
             dead=dead,
             journals=self.journals,
             first_received_at=self.first_received_at,
@@ -199,27 +231,6 @@ class Settled:
     accounts: Accounts
 
 
-class _Contexts:
-    """The complete contexts of one record: its events share one, or a run of them one that differs alike."""
-
-    def __init__(self, pipeline: Pipeline, shared: dict[str, str]) -> None:
-        self._pipeline = pipeline
-        self._raw = shared
-        self._shared: tuple[str | bool, ...] | None = None
-        self._last_own: dict[str, str] = {}
-        self._last: tuple[str | bool, ...] = ()
-
-    def of(self, own: dict[str, str]) -> tuple[str | bool, ...]:
-        """The context of an event, `own` what it has of its own."""
-        if own:
-            if own != self._last_own:
-                self._last_own, self._last = own, self._pipeline.complete_context({**self._raw, **own})
-            return self._last
-        if self._shared is None:
-            self._shared = self._pipeline.complete_context(dict(self._raw))
-        return self._shared
-
-
 def _reject_record(log_record: LogRecord, error: Exception) -> Rejection:
     message = str(error) if isinstance(error, UndecodableRecord) else f"The record broke a stage: {error!r}"
     return Rejection(
@@ -234,24 +245,30 @@ def _reject_record(log_record: LogRecord, error: Exception) -> Rejection:
     )
 
 
-def _visitor(event: EnrichedEvent) -> str:
-    return record_key(event.record["companyId"], event.record["anonymousId"] or event.source["userId"])
+def _visitor(run: EnrichedRun, event: CollectedEvent) -> str:
+    return record_key(run.record["companyId"], run.record["anonymousId"] or event["userId"])
 
 
-def _is_adopted(event: EnrichedEvent, state: PartitionState) -> bool:
-    """Whether the event's row was stored by a block that an earlier log left unfinished; counts once."""
-    key = (event.record["companyId"], event.source["eventId"])
-    if key not in state.adopted:
+def _put_new(run: EnrichedRun, state: PartitionState) -> tuple[Sequence[CollectedEvent], Sequence[int]]:
+    """The events of a run that are not stored yet, with their times; the state has them now."""
+    company_id, events, times = run.record["companyId"], run.events, run.times
+    if state.adopted or state.found:  # hardly ever
+        fresh = [_is_fresh((company_id, event["eventId"]), state) for event in events]
+        events, times = list(compress(events, fresh)), list(compress(times, fresh))
+    keys = [event_key(company_id, event["eventId"]) for event in events]
+    known = state.ids.add_all(keys, run.record["receivedAt"])
+    if known:
+        first = [place not in known for place in range(len(keys))]
+        events, times = list(compress(events, first)), list(compress(times, first))
+    return events, times
+
+
+def _is_fresh(event: tuple[str, str], state: PartitionState) -> bool:
+    """Whether neither a lookup found the event, nor an earlier log's unfinished block stored it, which counts once."""
+    if event in state.adopted:
+        state.adopted.remove(event)
         return False
-    state.adopted.remove(key)
-    return True
-
-
-def _is_duplicate(event: EnrichedEvent, state: PartitionState) -> bool:
-    company_id, event_id = event.record["companyId"], event.source["eventId"]
-    if state.found and (company_id, event_id) in state.found:
-        return True
-    return not state.ids.add_new(event_key(company_id, event_id), event.record["receivedAt"])
+    return event not in state.found
 
 
 def _drop_second_copies(rejections: Sequence[Rejection], state: PartitionState, found: Found) -> list[Rejection]:
@@ -274,28 +291,30 @@ def _key(rejection: Rejection) -> tuple[str, str]:
     return rejection.company_id, rejection.event_id
 
 
-def _sessionize(event: EnrichedEvent, state: PartitionState, rows: BlockRows) -> str:
-    """The id of the event's session."""
-    visitor = _visitor(event)
-    if session_id := state.sessions.extend(visitor, event.timestamp):
-        return session_id
-    placement = state.sessions.put(visitor, event.timestamp)
+def _sessionize(
+    run: EnrichedRun, events: Sequence[CollectedEvent], times: Sequence[int], state: PartitionState, rows: BlockRows
+) -> Sequence[str]:
+    """The id of each event's session."""
+    ids: list[str] = []
+    if run.record["anonymousId"]:
+        visitor = _visitor(run, events[0])
+        if session_id := state.sessions.extend(visitor, min(times), max(times)):  # nearly always
+            return [session_id] * len(events)
+        ids.append(_put_in_session(run, events[0], times[0], state, rows))
+        if len(times) > 1 and (session_id := state.sessions.extend(visitor, min(times[1:]), max(times[1:]))):
+            return ids + [session_id] * (len(events) - 1)
+    rest = zip(events[len(ids) :], times[len(ids) :], strict=True)
+    return [*ids, *(_put_in_session(run, event, at, state, rows) for event, at in rest)]
+
+
+def _put_in_session(run: EnrichedRun, event: CollectedEvent, at: int, state: PartitionState, rows: BlockRows) -> str:
+    visitor = _visitor(run, event)
+    placement = state.sessions.put(visitor, at)
     if placement.overrides:
         starts = {session.session_id: session.start for session in state.sessions.of(visitor)}
-        visitor_id = event.record["anonymousId"] or event.source["userId"]
+        visitor_id = run.record["anonymousId"] or event["userId"]
         rows.overrides.extend(
-            (event.record["companyId"], visitor_id, later, starts[target], target)
+            (run.record["companyId"], visitor_id, later, starts[target], target)
             for later, target in placement.overrides
         )
     return placement.session_id
-
-
-def _identify(event: EnrichedEvent) -> str:
-    """What the event says of identity: 'link', 'alias' or ''."""
-    source = event.source
-    if source["type"] not in ("identify", "alias"):
-        return ""
-    said = link_or_alias(
-        source["type"], event.record["anonymousId"], source["userId"], source["previousId"], event.timestamp
-    )
-    return "" if said is None else "link" if isinstance(said, Link) else "alias"

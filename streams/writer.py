@@ -275,7 +275,7 @@ class PartitionWriter:
             rules = parts.rules()
             prepared = await asyncio.to_thread(parts.pipeline.prepare, records, state.journals, rules)
             dead = judged(prepared.rejections, rules.tenants)
-            events = len(prepared.events) + len(dead)
+            events = prepared.events + len(dead)
             self.paused = self._dead_share.is_over(events, len(dead))
             if not self.paused:
                 self._dead_share.add(events, len(dead))

@@ -8,20 +8,20 @@ into one calendar month, because a token that spans two partitions of a table is
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from functools import partial
-from itertools import accumulate, groupby
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final
 
 from schemas.blocks import Accounts, Block, BlockRows, Claim
 from schemas.records import DeadLetter
-from schemas.stages import EVENT_COLUMNS
+from schemas.stages import EVENT_COLUMNS, OWN_COLUMNS, EventRun
 from warehouse.client import ClickHouse, available
 from warehouse.native import Column, Runs
 
-_TIMESTAMP: Final = EVENT_COLUMNS.index("timestamp")
-_OFFSET: Final = EVENT_COLUMNS.index("logOffset")
-#: Events of a record, in the mean, from which on it pays to look whether they agree.
-_RECORD: Final = 4
+_TIMESTAMP: Final = OWN_COLUMNS.index("timestamp")
+_DAY_MS: Final = 86_400_000
+#: Events of a run, in the mean, from which on it pays to write what they share once.
+_RUN: Final = 4
 DEAD_LETTER_COLUMNS: Final = (
     "key",
     "companyId",
@@ -61,7 +61,7 @@ class ClickHouseBlockStore:
         partition = wanted.partition
         row = (partition.log_id, partition.topic, partition.number, wanted.start, wanted.end, worker)
         names = ("logId", "topic", "partition", "start", "end", "worker")
-        self._insert("block_claims", names, [row], f"{partition}/{wanted.start}{token_suffix}")
+        self._insert("block_claims", names, _columns([row]), f"{partition}/{wanted.start}{token_suffix}")
         parameters = {
             "log": partition.log_id,
             "topic": partition.topic,
@@ -75,14 +75,14 @@ class ClickHouseBlockStore:
         """One insert a month of events, then session overrides and dead letters."""
         token = f"{block.partition}/{block.start}-{block.end}"
         for month, events in sorted(by_month(rows.events).items()):
-            columns = event_columns(events)
-            available(partial(self._client.insert, "events", EVENT_COLUMNS, columns, f"{token}/{month}"))
+            self._insert("events", EVENT_COLUMNS, event_columns(events), f"{token}/{month}")
         if rows.overrides:
             overrides = [(*where, (start, target)) for *where, start, target in rows.overrides]
             names = ("companyId", "visitorId", "sessionId", "target")
-            self._insert("session_overrides", names, overrides, f"{token}/overrides")
+            self._insert("session_overrides", names, _columns(overrides), f"{token}/overrides")
         if rows.dead_letters:
-            self._insert("dead_letters", DEAD_LETTER_COLUMNS, _letter_rows(rows.dead_letters), f"{token}/dead")
+            letters = _columns(_letter_rows(rows.dead_letters))
+            self._insert("dead_letters", DEAD_LETTER_COLUMNS, letters, f"{token}/dead")
 
     def finish(self, block: Block, accounts: Accounts, worker: str, token_suffix: str = "") -> None:
         """The ledger's row: from now on the block is stored."""
@@ -105,44 +105,44 @@ class ClickHouseBlockStore:
             "lastReceivedAt": accounts.last_received_at,
         }
         token = f"{partition}/{block.start}-{block.end}{token_suffix}"
-        self._insert("blocks", tuple(row), [tuple(row.values())], token)
+        self._insert("blocks", tuple(row), _columns([tuple(row.values())]), token)
 
-    def _insert(self, table: str, names: Sequence[str], rows: Sequence[Sequence[Any]], token: str) -> None:
-        columns = list(zip(*rows, strict=True))
+    def _insert(self, table: str, names: Sequence[str], columns: Sequence[Column], token: str) -> None:
         available(lambda: self._client.insert(table, names, columns, token))
 
 
-def event_columns(rows: Sequence[tuple[Any, ...]]) -> list[Column]:
-    """Rows of `events` as columns: in runs, a record each, those in which the events of every record agree."""
-    columns = list(zip(*rows, strict=True))
-    ends = list(accumulate(len(list(record)) for _, record in groupby(columns[_OFFSET])))
-    if _RECORD * len(ends) > len(rows):
-        return list(columns)
-    bounds = list(zip([0, *ends], ends, strict=False))
-    return [_in_runs(column, bounds) for column in columns]
+def event_columns(runs: Sequence[EventRun]) -> Sequence[Column]:
+    """Runs as columns in the order of EVENT_COLUMNS: what their events share in runs, if those are long enough."""
+    own = _columns(list(chain.from_iterable([run.own for run in runs])))
+    shared = _columns([run.shared for run in runs])
+    counts = [len(run.own) for run in runs]
+    if len(runs) == len(own[0]):
+        return [*own, *shared]
+    in_runs = [Runs(values, counts) for values in shared]
+    return [*own, *(in_runs if _RUN * len(runs) <= len(own[0]) else map(list, in_runs))]
 
 
-def _in_runs(column: tuple[Any, ...], bounds: Sequence[tuple[int, int]]) -> Column:
-    values = []
-    for start, end in bounds:
-        value = column[start]
-        if column[start:end].count(value) != end - start:
-            return column
-        values.append(value)
-    return Runs(values, [end - start for start, end in bounds])
-
-
-def by_month(events: Iterable[tuple[Any, ...]]) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows of `events` by calendar month, as the table is partitioned."""
-    months: dict[int, str] = {}
-    by_month: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-    for row in events:
-        day = row[_TIMESTAMP] // 86_400_000
-        month = months.get(day)
-        if month is None:
-            month = months[day] = datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y%m")
-        by_month[month].append(row)
+def by_month(runs: Iterable[EventRun]) -> dict[str, list[EventRun]]:
+    """Runs of rows of `events` by calendar month, as the table is partitioned; one that spans several is cut."""
+    by_month: dict[str, list[EventRun]] = defaultdict(list)
+    for run in runs:
+        months = {_month_of(day) for day in {row[_TIMESTAMP] // _DAY_MS for row in run.own}}
+        for month in months:
+            by_month[month].append(run if len(months) == 1 else _in_month(run, month))
     return by_month
+
+
+def _in_month(run: EventRun, month: str) -> EventRun:
+    return EventRun([row for row in run.own if _month_of(row[_TIMESTAMP] // _DAY_MS) == month], run.shared)
+
+
+@lru_cache(maxsize=1024)
+def _month_of(day: int) -> str:
+    return datetime.fromtimestamp(day * 86_400, UTC).strftime("%Y%m")
+
+
+def _columns(rows: Sequence[Sequence[Any]]) -> list[Sequence[Any]]:
+    return list(zip(*rows, strict=True))
 
 
 def _letter_rows(letters: Iterable[DeadLetter]) -> list[tuple[Any, ...]]:

@@ -23,7 +23,7 @@ from schemas.blocks import (
 from schemas.digests import key_digest
 from schemas.identifiers import event_key, record_key
 from schemas.records import DeadLetter
-from schemas.stages import EVENT_COLUMNS
+from schemas.stages import EVENT_COLUMNS, runs_of
 from warehouse.blocks import by_month
 from warehouse.states import merge_overridden
 
@@ -73,7 +73,8 @@ class MemoryWarehouse:
 
     def write(self, block: Block, rows: BlockRows) -> None:
         """Each month of events under its own token, then overrides and dead letters."""
-        for month, events in sorted(by_month(rows.events).items()):
+        for month, runs in sorted(by_month(rows.events).items()):
+            events = [row for run in runs for row in run.rows()]
             self.insert_events(f"{block.partition}/{block.start}-{block.end}/{month}", events)
         for company, visitor, later, start, target in rows.overrides:
             key = (company, visitor, later)
@@ -92,7 +93,7 @@ class MemoryWarehouse:
         dropped them, so that a repetition fills what an earlier failure left out.
         """
         return [
-            lambda: self._insert("events", token, by_month(events), self.events.extend),
+            lambda: self._insert("events", token, _rows_by_month(events), self.events.extend),
             *(partial(self._fill, view, token, events) for view in self.views),
         ]
 
@@ -182,7 +183,7 @@ class MemoryWarehouse:
             if (other, start) not in finished:
                 block = Block(other, start, claim.end)
                 rows = self.rows_of(block)
-                self.write(block, BlockRows(events=rows))
+                self.write(block, BlockRows(events=runs_of(rows)))
                 letters = self.dead_letters
                 self.dead_letters = {key: letter for key, letter in letters.items() if not _is_of(letter, block)}
                 self.finish(block, Accounts(), "adopted")
@@ -245,3 +246,7 @@ def _is_of(letter: DeadLetter, block: Block) -> bool:
     """Whether streams wrote the letter for an offset of the block."""
     where = Partition(letter["logId"], letter["topic"], letter["partition"])
     return letter["source"] == "streams" and where == block.partition and block.start <= letter["offset"] < block.end
+
+
+def _rows_by_month(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    return {month: [row for run in runs for row in run.rows()] for month, runs in by_month(runs_of(rows)).items()}

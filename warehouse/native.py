@@ -11,6 +11,7 @@ from itertools import chain, repeat
 from typing import Any, Final
 
 from clickhouse_connect.datatypes.registry import get_from_name
+from clickhouse_connect.driver.common import write_leb128
 from clickhouse_connect.driver.insert import InsertContext
 
 _LOW_CARDINALITY: Final = "LowCardinality(String)"
@@ -38,7 +39,9 @@ Column = Sequence[Any] | Runs
 
 def encode_block(names: Sequence[str], types: Mapping[str, str], columns: Sequence[Column]) -> bytearray:
     """The columns under these names; `types` are ClickHouse's by name, times are milliseconds or datetimes."""
-    block = bytearray(_varint(len(names)) + _varint(len(columns[0])))
+    block = bytearray()
+    write_leb128(len(names), block)
+    write_leb128(len(columns[0]), block)
     context = InsertContext("", (), ())
     for name, column in zip(names, columns, strict=True):
         kind = types[name]
@@ -75,17 +78,10 @@ def _repeated(column: Runs, encode: Callable[[str], bytes]) -> bytes:
 
 def _string(text: str) -> bytes:
     data = text.encode()
-    return _varint(len(data)) + data
+    length = bytearray()
+    write_leb128(len(data), length)
+    return bytes(length) + data
 
 
 def _u64(number: int) -> bytes:
     return number.to_bytes(8, "little")
-
-
-def _varint(number: int) -> bytes:
-    encoded = bytearray()
-    while number > 0x7F:
-        encoded.append(number & 0x7F | 0x80)
-        number >>= 7
-    encoded.append(number)
-    return bytes(encoded)

@@ -6,7 +6,7 @@ from typing import Any, Final
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from schemas.blocks import Accounts, Block, BlockRows, Partition, StoreUnavailable
-from schemas.stages import EVENT_COLUMNS
+from schemas.stages import EVENT_COLUMNS, runs_of
 from warehouse.blocks import ClickHouseBlockStore
 from warehouse.client import ClickHouse, ClickHouseUnavailable
 
@@ -64,6 +64,6 @@ class ClickHouseOrphans:
         where: dict[str, Any] = {"log": partition.log_id, "number": partition.number}
         where |= {"start": block.start, "end": block.end}
         rows = self._client.rows(f"SELECT {_EVENT_COLUMNS} FROM events WHERE {_IN_BLOCK}", where)
-        self._blocks.write(block, BlockRows(events=rows))
+        self._blocks.write(block, BlockRows(events=runs_of(rows)))
         self._client.command(_FORGET_LETTERS, {**where, "topic": partition.topic})
         self._blocks.finish(block, Accounts(), worker="adopted")

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from struct import Struct
 
+from clickhouse_connect.driver.common import write_leb128
+
 from headrace.embedded.clickhouse_errors import QueryError
 
 CUSTOM_SERIALIZATION_REVISION = 54454
@@ -74,10 +76,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 def _to_varint(value: int) -> bytes:
     out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
+    write_leb128(value, out)
     return bytes(out)
 
 

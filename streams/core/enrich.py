@@ -17,7 +17,7 @@ from streams.core.channels import CHANNEL_OF_CLICK_ID, classify_channel, site_of
 
 MAX_URL_LENGTH: Final = 8192
 _MAX_PARAMETERS: Final = 100
-_EMPTY_CONTEXT: Final = MappingProxyType(dict.fromkeys(CONTEXT_FIELDS, ""))
+_EMPTY_CONTEXT: Final[Mapping[str, str]] = dict.fromkeys(CONTEXT_FIELDS, "")  # a proxy takes long to copy
 _UTM_FIELDS: Final = MappingProxyType(
     {
         "utm_source": "utmSource",
@@ -58,25 +58,6 @@ _COUNTRY_OF_ZONE: Final = MappingProxyType(_read_zones())
 COUNTRIES: Final = frozenset({*_COUNTRY_OF_ZONE.values(), "XK"})
 
 
-def enrich(
-    context: Mapping[str, str],
-    *,
-    user_agent_parser: Callable[[str], UserAgent],
-    country_of_ip: Callable[[str], str],
-) -> dict[str, str]:
-    """The context with every field of `CONTEXT_FIELDS`, and `bot` as '1' or ''.
-
-    Neither callable may raise: an address or user agent it does not know is '' or `UserAgent()`.
-    """
-    enriched = {**_EMPTY_CONTEXT, **context}
-    agent = user_agent_parser(enriched["userAgent"])
-    _fill_user_agent(enriched, agent)
-    enriched["bot"] = "1" if agent.bot else ""
-    enriched["country"] = _country(enriched, country_of_ip)
-    enriched.update(enrich_page(enriched))
-    return enriched
-
-
 def enrich_page(fields: Mapping[str, str]) -> dict[str, str]:
     """The fields of `PAGE_FIELDS` for one page: `fields` may hold url, referrer and any of the answer's own.
 
@@ -106,6 +87,26 @@ def enrich_page(fields: Mapping[str, str]) -> dict[str, str]:
             internal=internal,
         ).value
     return page
+
+
+def enrich(
+    context: Mapping[str, str],
+    *,
+    user_agent_parser: Callable[[str], UserAgent],
+    country_of_ip: Callable[[str], str],
+    page_of: Callable[[Mapping[str, str]], Mapping[str, str]] = enrich_page,
+) -> dict[str, str]:
+    """The context with every field of `CONTEXT_FIELDS`, and `bot` as '1' or ''.
+
+    None of the callables may raise: an address or user agent it does not know is '' or `UserAgent()`.
+    """
+    enriched = {**_EMPTY_CONTEXT, **context}
+    agent = user_agent_parser(enriched["userAgent"])
+    _fill_user_agent(enriched, agent)
+    enriched["bot"] = "1" if agent.bot else ""
+    enriched["country"] = _country(enriched, country_of_ip)
+    enriched.update(page_of(enriched))
+    return enriched
 
 
 def split_url(url: str) -> tuple[str, str, str]:

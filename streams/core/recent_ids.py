@@ -6,7 +6,7 @@ two keys never share (see `schemas.digests`).
 
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from schemas.digests import BUCKET_BITS, DIGEST_BYTES, bucket_of, find_digest, key_digest
 
@@ -51,25 +51,28 @@ class RecentIds:
         """Whether every earlier copy of an event that is no older than `oldest` must be held."""
         return oldest >= self.since
 
-    def add_new(self, key: str, received_at: int) -> bool:
-        """Hold a key; where it is held already, nothing changes and the answer is False.
+    def add_all(self, keys: Sequence[str], received_at: int) -> Collection[int]:
+        """Hold these keys; the answer is the places of those that were held, or stand further in front, already.
 
         Times may come out of order, also before `since`.
         """
-        digest = key_digest(key)
-        place = bucket_of(digest)
-        bucket = self._buckets.get(place, b"")
-        if digest in bucket and find_digest(bucket, digest, DIGEST_BYTES) >= 0:
-            return False
-        self._buckets[place] = bucket + digest
-        newest = self._generations[-1]
-        newest.counts[place] += 1
-        newest.size += 1
-        if received_at > newest.latest:
+        known: set[int] = set()
+        buckets, newest = self._buckets, self._generations[-1]
+        counts = newest.counts
+        for at, digest in enumerate(map(key_digest, keys)):
+            place = digest[0] << 6 | digest[1] >> 2  # as bucket_of, without a call
+            bucket = buckets.get(place, b"")
+            if digest in bucket and find_digest(bucket, digest, DIGEST_BYTES) >= 0:
+                known.add(at)
+            else:
+                buckets[place] = bucket + digest
+                counts[place] += 1
+        newest.size += len(keys) - len(known)
+        if received_at > newest.latest and len(known) < len(keys):
             newest.latest = received_at
         if newest.size * GENERATIONS >= self._limit:
             self._generations.append(_Generation(self.since - 1))
-        return True
+        return known
 
     def load(self, ids: Iterable[tuple[int, Iterable[bytes]]]) -> None:
         """Hold what a store knows, before anything is added: `RecentState.ids`, each time's a generation."""
@@ -129,6 +132,13 @@ class Coverage:
             and timestamp_corrected >= since
             and (event_id[:13] >= self._minted or event_id[14:15] != "7")
         ) or oldest_time(timestamp_raw, timestamp_corrected, event_id, received_at) >= since
+
+    def holds_all(self, raw: Iterable[int], corrected: Iterable[int], ids: Iterable[str], received_at: int) -> bool:
+        """Whether it surely holds for each of several events, of which there is at least one."""
+        since = self._since
+        return (
+            since <= min(raw) and max(raw) < received_at and min(corrected) >= since and min(ids)[:13] >= self._minted
+        )
 
 
 class _Generation:

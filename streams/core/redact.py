@@ -7,7 +7,7 @@ only where a run of its characters starts, so the time is linear in the text.
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any, Final
@@ -24,7 +24,7 @@ def _read_names(kind: str) -> frozenset[str]:
 DEFAULT_KEYS: Final = _read_names("key")
 DEFAULT_URL_PARAMETERS: Final = _read_names("parameter")
 #: The fields of a context in which people and applications write freely.
-_FREE_FIELDS: Final = (
+FREE_FIELDS: Final = (
     "url",
     "path",
     "title",
@@ -129,7 +129,7 @@ def redact_url(url: str, policy: RedactionPolicy = DEFAULT_POLICY) -> str:
 def redact_context(context: Mapping[str, str], policy: RedactionPolicy = DEFAULT_POLICY) -> Mapping[str, str]:
     """The context with its urls, title and campaign fields redacted, whichever of them it has; the same when clean."""
     changed = {}
-    for name in _FREE_FIELDS:
+    for name in FREE_FIELDS:
         if (value := context.get(name)) and (redacted := redact_url(value, policy)) is not value:
             changed[name] = redacted
     return {**context, **changed} if changed else context
@@ -141,7 +141,7 @@ def redact_properties(json_text: str, policy: RedactionPolicy = DEFAULT_POLICY) 
     The value of a secret key, whatever its type, is replaced whole. A string is treated as a possible url. Clean text
     comes back as the same object. JSON inside a string is text: its keys are not looked at.
     """
-    if not (may_hold_secrets(json_text, policy) or may_have_secret_keys(json_text, None, policy)):
+    if not (may_hold_secrets(json_text, policy) or may_have_secret_keys(json_text, (), policy)):
         return json_text
     pieces: list[str] = []
     copied = position = 0
@@ -174,11 +174,15 @@ def may_hold_secrets(text: str, policy: RedactionPolicy) -> bool:
     )
 
 
-def may_have_secret_keys(json_text: str, value: Any, policy: RedactionPolicy) -> bool:
-    """Whether a closer look at JSON text is due because of its keys; `value` is what it was parsed into, if it was."""
-    if isinstance(value, dict) and json_text.rfind("{") == 0 and "[" not in json_text:  # nothing nested
-        return not policy.allows_names(value)
-    return not policy.keys.isdisjoint(fold_name(json_text).split('"'))
+def may_have_secret_keys(json_texts: str, values: Sequence[Any], policy: RedactionPolicy) -> bool:
+    """Whether a closer look at lines of JSON text is due because of their keys; `values` is what each was parsed into.
+
+    A value is None where it was not parsed; without `values` the text alone decides.
+    """
+    objects = json_texts.count("{")
+    if values and objects == len(values) and "[" not in json_texts and set(map(type, values)) == {dict}:
+        return not policy.allows_names(set().union(*values))  # nothing nested
+    return not policy.keys.isdisjoint(fold_name(json_texts).split('"'))
 
 
 def _redact_token(found: re.Match[str], policy: RedactionPolicy) -> str | None:

@@ -1,38 +1,49 @@
 """What a block stores: the rows of events, and its dead letters."""
 
-from typing import Any
+from collections.abc import Sequence
 
 from schemas.blocks import Partition
-from schemas.records import DeadLetter
-from schemas.stages import EnrichedEvent, Rejection
+from schemas.records import CollectedEvent, DeadLetter
+from schemas.stages import EnrichedRun, EventRun, Rejection
+from streams.core.identity import Link, link_or_alias
+
+_IDENTIFYING = ("identify", "alias")
 
 
-def event_row(event: EnrichedEvent, session_id: str, identity: str, partition: Partition) -> tuple[Any, ...]:
-    """The values of EVENT_COLUMNS."""
-    source, record = event.source, event.record
-    return (
-        source["eventId"],
-        event.timestamp,
-        record["receivedAt"],
-        record["companyId"],
-        source["userId"],
-        record["anonymousId"],
-        source["previousId"],
-        session_id,
-        source["type"],
-        identity,
-        source["eventCategory"],
-        source["eventAction"],
-        source["eventLabel"],
-        source["value"],
-        source["properties"],
-        *event.context,
-        partition.log_id,
-        partition.number,
-        event.offset,
-        record["journal"],
-        record["sequence"],
-    )
+def event_rows(
+    run: EnrichedRun,
+    events: Sequence[CollectedEvent],
+    times: Sequence[int],
+    sessions: Sequence[str],
+    partition: Partition,
+) -> EventRun:
+    """The rows of these events of a run, each with its time and its session's id."""
+    record = run.record
+    own = [
+        (
+            event["eventId"],
+            at,
+            event["userId"],
+            event["previousId"],
+            session_id,
+            kind := event["type"],
+            _identity(record["anonymousId"], event, at) if kind in _IDENTIFYING else "",
+            event["eventCategory"],
+            event["eventAction"],
+            event["eventLabel"],
+            event["value"],
+            event["properties"],
+        )
+        for event, at, session_id in zip(events, times, sessions, strict=True)
+    ]
+    where = partition.log_id, partition.number, run.offset, record["journal"], record["sequence"]
+    return EventRun(own, (record["receivedAt"], record["companyId"], record["anonymousId"], *run.context, *where))
+
+
+def _identity(anonymous_id: str, event: CollectedEvent, at: int) -> str:
+    """What the event says of identity: 'link', 'alias' or ''."""
+    said = link_or_alias(event["type"], anonymous_id, event["userId"], event["previousId"], at)
+    return "" if said is None else "link" if isinstance(said, Link) else "alias"
 
 
 def dead_letter(rejection: Rejection, partition: Partition, now: int) -> DeadLetter:

@@ -113,7 +113,7 @@ class Sessions:
 
     def put(self, visitor: str, at: int) -> Placement:
         """Place an event: into the session within `gap` of it, across the two it bridges, or into a new one."""
-        if session_id := self.extend(visitor, at):
+        if session_id := self.extend(visitor, at, at):
             return Placement(session_id)
         if at > self._end:
             return self._open_last(visitor, at)
@@ -131,19 +131,20 @@ class Sessions:
         self._hold(visitor, [session for session in held if session not in bridged])
         return Placement(first.session_id, tuple(Override(session_id, first.session_id) for session_id in moved))
 
-    def extend(self, visitor: str, at: int) -> str:
-        """As `put`, for an event in the visitor's last session or up to `gap` after it; any other is not placed: ''.
+    def extend(self, visitor: str, first: int, last: int) -> str:
+        """As `put`, for events from `first` to `last` that are all in the visitor's last session or up to `gap` after
+        its end; any others are not placed: ''.
 
-        Nearly every event is such a one, and overrides nothing; nearly always it is of the same visitor as the one
-        before, whose last session is at hand.
+        Nearly all events are such, and override nothing; nearly always they are of the same visitor as those before,
+        whose last session is at hand.
         """
         if visitor != self._visitor:
             self._turn_to(visitor)
-        if at < self._start or at - self._end > self._gap:
+        if first < self._start or last - self._end > self._gap:
             return ""
-        if at > self._end:
-            self._end = at
-            _END.pack_into(*self._entry, at)
+        if last > self._end:
+            self._end = last
+            _END.pack_into(*self._entry, last)
         return self._last_id
 
     def evict(self, before: int) -> None:

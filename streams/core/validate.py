@@ -8,14 +8,13 @@ from schemas.catalog import rules_of
 from schemas.properties import parse_properties
 from schemas.reasons import Reason
 from schemas.records import CollectedEvent, CollectedRecord
-from schemas.stages import DecodedRecord, Rejection, ValidatedEvent
+from schemas.stages import DecodedRecord, Rejection, ValidatedRecord
 from schemas.tenants import Tenant
 from streams.core.clock import clock_error
 from streams.core.replay import http_form
 
 #: A little less than a calendar month, so that nothing is stored that the table's TTL would remove at once.
 _MONTH_MS: Final = 30 * 86_400_000
-
 
 Fault = tuple[Reason, str, str]  # reason, field, message
 
@@ -28,8 +27,8 @@ class Rules:
     retention_months: int
 
 
-def validate(decoded: DecodedRecord, rules: Rules) -> tuple[list[ValidatedEvent], list[Rejection]]:
-    """The record's events that can be stored, and the others with their reasons."""
+def validate(decoded: DecodedRecord, rules: Rules) -> tuple[ValidatedRecord, list[Rejection]]:
+    """The record with those of its events that can be stored, and the others with their reasons."""
     record = decoded.record
     received_at = record["receivedAt"]
     error = clock_error(received_at, record["sentAt"])
@@ -37,26 +36,28 @@ def validate(decoded: DecodedRecord, rules: Rules) -> tuple[list[ValidatedEvent]
     oldest_kept = received_at - _MONTH_MS * ((tenant and tenant.retention_months) or rules.retention_months)
     # Of nearly every event only the properties can be at fault: a call an event is saved.
     plain = tenant is not None and not tenant.plan and record["anonymousId"] != ""
-    events: list[ValidatedEvent] = []
+    valid = ValidatedRecord(decoded, [], [], [])
     rejections: list[Rejection] = []
-    for position, source in enumerate(record["events"]):
-        at = source["timestamp"] + error
+    for position, event in enumerate(record["events"]):
+        at = event["timestamp"] + error
         if at > received_at:
             at = received_at
         try:  # parsed once for validation and redaction; what is no JSON matters to those who need it alone
-            properties = parse_properties(source["properties"])
+            properties = parse_properties(event["properties"])
         except (ValueError, RecursionError):
             properties = None
-        schema = rules_of(source["eventCategory"], source["eventAction"])
+        schema = rules_of(event["eventCategory"], event["eventAction"])
         if plain and at >= oldest_kept and (schema is None or (properties is not None and schema.are_kept(properties))):
             fault = None
         else:
-            fault = _find_fault(record, source, tenant, at, oldest_kept, properties)
+            fault = _find_fault(record, event, tenant, at, oldest_kept, properties)
         if fault is None:
-            events.append(ValidatedEvent(source, at, properties))
+            valid.events.append(event)
+            valid.times.append(at)
+            valid.properties.append(properties)
         else:
             rejections.append(reject_event(decoded.offset, position, record, at, *fault))
-    return events, rejections
+    return valid, rejections
 
 
 def _find_fault(

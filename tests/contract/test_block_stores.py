@@ -17,7 +17,7 @@ from schemas.digests import key_digest
 from schemas.identifiers import event_key, record_key
 from schemas.records import DeadLetter
 from schemas.settings import ClickHouseSettings
-from schemas.stages import EVENT_COLUMNS
+from schemas.stages import EVENT_COLUMNS, runs_of
 from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Session, Sessions, mint_session_id
 from streams.core.state import PartitionState
@@ -35,7 +35,7 @@ SEPTEMBER, OCTOBER = 1_790_000_000_000, 1_792_000_000_000
 PARTITION = Partition("log", "events.collected", 0)
 _AT = EVENT_COLUMNS.index("timestamp")
 VIEWS = (
-    MemoryView("daily_parts", lambda row: row[_AT] // 86_400_000, lambda row: next(iter(by_month([row])))),
+    MemoryView("daily_parts", lambda row: row[_AT] // 86_400_000, lambda row: next(iter(by_month(runs_of([row]))))),
     MemoryView("totals", lambda _: "all", lambda _: "all"),
     MemoryView("forgetful", lambda _: "all", lambda _: "all", deduplicates=False),
 )
@@ -188,7 +188,7 @@ def test_a_claim_whose_row_is_lost_has_no_end_until_it_is_replaced(clickhouse: I
 
 def test_a_claim_of_a_block_that_has_rows_already_is_not_replaced(clickhouse: InClickHouse) -> None:
     clickhouse.blocks.claim(Block(PARTITION, 0, 10), "w")
-    clickhouse.blocks.write(Block(PARTITION, 0, 10), BlockRows(events=[row("e1")]))
+    clickhouse.blocks.write(Block(PARTITION, 0, 10), BlockRows(events=runs_of([row("e1")])))
     clickhouse.client.command("DELETE FROM block_claims WHERE start = 0")
     assert not ClickHouseExtents(clickhouse.client).replace_claim(PARTITION)
     assert clickhouse.blocks.claim(Block(PARTITION, 0, 12), "w").end == 0
@@ -203,7 +203,7 @@ def test_a_claim_tells_how_far_the_ledger_is(warehouse: Warehouse) -> None:
 
 def test_a_block_written_twice_is_stored_once(warehouse: Warehouse) -> None:
     block = Block(PARTITION, 0, 2)
-    rows = BlockRows(events=[row("e1"), row("e2", OCTOBER)])
+    rows = BlockRows(events=runs_of([row("e1"), row("e2", OCTOBER)]))
     warehouse.blocks.write(block, rows)
     warehouse.blocks.write(block, rows)
     assert warehouse.count() == 2
@@ -211,8 +211,8 @@ def test_a_block_written_twice_is_stored_once(warehouse: Warehouse) -> None:
 
 def test_a_half_written_block_is_completed_by_writing_it_again(warehouse: Warehouse) -> None:
     block = Block(PARTITION, 0, 2)
-    warehouse.blocks.write(block, BlockRows(events=[row("e1")]))
-    warehouse.blocks.write(block, BlockRows(events=[row("e1"), row("e2", OCTOBER)]))
+    warehouse.blocks.write(block, BlockRows(events=runs_of([row("e1")])))
+    warehouse.blocks.write(block, BlockRows(events=runs_of([row("e1"), row("e2", OCTOBER)])))
     assert warehouse.count() == 2
 
 
@@ -241,7 +241,7 @@ def test_a_token_is_known_for_each_month_of_a_table_and_once_for_a_target_withou
 
 def test_a_block_of_two_months_reaches_every_target(viewed: Warehouse) -> None:
     for _ in range(2):
-        viewed.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=[row("e1"), row("e2", OCTOBER)]))
+        viewed.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=runs_of([row("e1"), row("e2", OCTOBER)])))
     assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals"))] == [2, 2, 2]
 
 
@@ -250,7 +250,7 @@ def test_adopting_fills_the_view_that_had_failed(viewed: Warehouse) -> None:
     viewed.blocks.claim(block, "w")
     viewed.refuse("totals")
     with pytest.raises(StoreUnavailable):
-        viewed.blocks.write(block, BlockRows(events=[row("e1", logOffset=1, journal="j", sequence=1)]))
+        viewed.blocks.write(block, BlockRows(events=runs_of([row("e1", logOffset=1, journal="j", sequence=1)])))
     viewed.refuse("")
     viewed.orphans.adopt(dataclasses.replace(PARTITION, log_id="renewed"), {})
     assert [viewed.count(), *map(viewed.rollup, ("daily_parts", "totals"))] == [1, 1, 1]
@@ -265,8 +265,8 @@ def test_the_position_is_the_end_of_the_ledger(warehouse: Warehouse) -> None:
 
 
 def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Warehouse) -> None:
-    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=[row("finished", logOffset=0)]))
-    warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=[row("unfinished", logOffset=1)]))
+    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of([row("finished", logOffset=0)])))
+    warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=runs_of([row("unfinished", logOffset=1)])))
     ids = [("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")]
     assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
     recent = warehouse.states.recent({PARTITION: 1}, 1, SEPTEMBER)[PARTITION]
@@ -301,13 +301,15 @@ def test_ids_and_sessions_come_back_as_they_were(warehouse: Warehouse) -> None:
         row(f"odd {n}", SEPTEMBER + 30 * n, anonymousId="odd", sessionId=f"named {n}", receivedAt=SEPTEMBER + 9)
         for n in (2, 1)
     ]
-    warehouse.blocks.write(Block(PARTITION, 0, 1_000), BlockRows(events=[*events, *odd]))
+    warehouse.blocks.write(Block(PARTITION, 0, 1_000), BlockRows(events=runs_of([*events, *odd])))
     state = read_back(warehouse, since=SEPTEMBER + 5)
     for visitor, opened in at.items():
         times = {0: (opened, opened + 7), 50: (opened + 50,) * 2, 61: (opened + 61,) * 2}
         expected = [Session(mint_session_id(visitor, first), *times[first]) for first in (0, 50, 61)]
         assert state.sessions.of(record_key("acme", visitor)) == expected
-        assert state.sessions.extend(record_key("acme", visitor), opened + 62) == mint_session_id(visitor, 61)
+        assert state.sessions.extend(record_key("acme", visitor), opened + 62, opened + 62) == mint_session_id(
+            visitor, 61
+        )
     named = [Session(f"named {n}", SEPTEMBER + 30 * n, SEPTEMBER + 30 * n) for n in (1, 2)]
     assert state.sessions.of(record_key("acme", "odd")) == named
     assert state.sessions.of(record_key("other", visitors[0])) == []
@@ -320,7 +322,7 @@ def test_ids_and_sessions_come_back_as_they_were(warehouse: Warehouse) -> None:
 def test_no_more_ids_come_back_than_the_limit_and_the_latest_do(clickhouse: InClickHouse, limit: int) -> None:
     received = {f"e{n}": SEPTEMBER + 700 * n for n in range(40)}
     events = [row(event_id, receivedAt=at) for event_id, at in received.items()]
-    clickhouse.blocks.write(Block(PARTITION, 0, 1_000), BlockRows(events=events))
+    clickhouse.blocks.write(Block(PARTITION, 0, 1_000), BlockRows(events=runs_of(events)))
     clickhouse.states = ClickHouseStateStore(clickhouse.client, limit)
     state = read_back(clickhouse, since=SEPTEMBER)
     assert limit - 2 <= len(state.ids) <= limit
@@ -335,7 +337,7 @@ def test_a_visitor_comes_back_to_the_partition_of_its_key_also_after_merges(clic
     visitors = [f"visitor {number}" for number in range(30)] + ["ü", "名"]
     for minute in range(3):
         events = [row(f"{v}{minute}", SEPTEMBER + minute, anonymousId=v, sessionId=f"s {v}") for v in visitors]
-        clickhouse.blocks.write(Block(PARTITION, minute, minute + 1), BlockRows(events=events))
+        clickhouse.blocks.write(Block(PARTITION, minute, minute + 1), BlockRows(events=runs_of(events)))
     clickhouse.client.command("OPTIMIZE TABLE session_parts FINAL")
     assert clickhouse.client.rows("SELECT count() FROM session_parts") == [(len(visitors),)]
     for number in range(3):
@@ -351,13 +353,13 @@ def test_rows_from_before_the_visitors_hash_was_stored_come_back_as_well(clickho
     for table in ("event_ids", "session_parts"):
         client.command(f"ALTER TABLE {table} DROP COLUMN visitorHash")
     before = [row(f"before {n}", anonymousId=f"v{n}", sessionId=f"s{n}") for n in range(20)]
-    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=before))
+    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of(before)))
     database = client.rows("SELECT currentDatabase()")[0][0]
     (added,) = (migration for migration in migrations() if migration.number == 7)
     for statement in statements(added.sql, Target(database)):
         client.command(statement)
     after = [row(f"after {n}", anonymousId=f"v{n}", sessionId=f"s{n}") for n in range(20)]
-    clickhouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=after))
+    clickhouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=runs_of(after)))
     for merge in (False, True):
         if merge:
             client.command("OPTIMIZE TABLE session_parts FINAL")
@@ -376,7 +378,7 @@ def test_partitions_read_back_together_leave_out_what_each_has_not_finished(ware
                 logPartition=partition.number,
                 logOffset=offset,
             )
-            warehouse.blocks.write(Block(partition, offset, offset + 1), BlockRows(events=[event]))
+            warehouse.blocks.write(Block(partition, offset, offset + 1), BlockRows(events=runs_of([event])))
     positions = {partition: partition.number + 1 for partition in partitions}
     for partition, recent in warehouse.states.recent(positions, 3, SEPTEMBER).items():
         ids = RecentIds(SEPTEMBER, 1_000)
@@ -429,7 +431,7 @@ def test_a_letter_is_found_by_its_event_in_the_order_of_events(clickhouse: InCli
 def test_sessions_come_back_with_the_ids_that_were_overridden_into_them(warehouse: Warehouse) -> None:
     events = [row("e1", SEPTEMBER, sessionId="s1"), row("e2", SEPTEMBER + 50, sessionId="s2")]
     overrides = [("acme", "a", "s2", SEPTEMBER, "s1")]
-    warehouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=events, overrides=overrides))
+    warehouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=runs_of(events), overrides=overrides))
     for found in (
         warehouse.states.recent({PARTITION: 2}, 1, SEPTEMBER - 1)[PARTITION].sessions,
         warehouse.states.lookup(PARTITION, 2, (), {"acme:a": (SEPTEMBER, SEPTEMBER)}).sessions,
@@ -441,7 +443,7 @@ def test_sessions_come_back_with_the_ids_that_were_overridden_into_them(warehous
 
 def test_the_earliest_target_of_an_override_wins(warehouse: Warehouse) -> None:
     events = [row(f"e{n}", SEPTEMBER + n, sessionId=f"s{n}") for n in range(3)]
-    warehouse.blocks.write(Block(PARTITION, 0, 3), BlockRows(events=events))
+    warehouse.blocks.write(Block(PARTITION, 0, 3), BlockRows(events=runs_of(events)))
     for number, (later, start, target) in enumerate((("s2", 0, "s0"), ("s2", 1, "s1"), ("s1", 0, "s0"))):
         rows = BlockRows(overrides=[("acme", "a", later, SEPTEMBER + start, target)])
         warehouse.blocks.write(Block(PARTITION, 3 + number, 4 + number), rows)
@@ -455,7 +457,7 @@ def test_events_of_a_lost_logs_unfinished_block_are_adopted_until_their_records_
     block = Block(PARTITION, 0, 5)
     warehouse.blocks.claim(block, "w")
     events = [row("e1", logOffset=1, journal="j", sequence=1), row("e2", logOffset=2, journal="j", sequence=2)]
-    warehouse.blocks.write(block, BlockRows(events=events))
+    warehouse.blocks.write(block, BlockRows(events=runs_of(events)))
     renewed = dataclasses.replace(PARTITION, log_id="renewed")
     assert set(warehouse.orphans.adopt(PARTITION, {})) == set()
     assert set(warehouse.orphans.adopt(renewed, {})) == {("acme", "e1"), ("acme", "e2")}
@@ -465,7 +467,7 @@ def test_what_was_adopted_stays_so_for_the_next_owner(clickhouse: InClickHouse) 
     block = Block(PARTITION, 0, 5)
     clickhouse.blocks.claim(block, "w")
     events = [row(f"e{n}", logOffset=n, journal="j", sequence=n) for n in (1, 2)]
-    clickhouse.blocks.write(block, BlockRows(events=events))
+    clickhouse.blocks.write(block, BlockRows(events=runs_of(events)))
     renewed = dataclasses.replace(PARTITION, log_id="renewed")
     clickhouse.orphans.adopt(renewed, {})
     assert set(clickhouse.orphans.adopt(renewed, {"j": 1})) == {("acme", "e2")}
@@ -499,7 +501,7 @@ def test_an_adopted_block_completes_the_view_that_had_failed(clickhouse: InClick
     throwing = "SELECT toDate(throwIf(eventId != '', 'refused')) AS date FROM events"
     client.command(f"ALTER TABLE daily_parts_view MODIFY QUERY {throwing}")
     with pytest.raises(StoreUnavailable, match="refused"):
-        clickhouse.blocks.write(block, BlockRows(events=[row("e1", logOffset=1, journal="j", sequence=1)]))
+        clickhouse.blocks.write(block, BlockRows(events=runs_of([row("e1", logOffset=1, journal="j", sequence=1)])))
     client.command("DROP VIEW daily_parts_view")
     client.command(next(sql for sql in rollup_statements(client) if "VIEW IF NOT EXISTS daily_parts_view" in sql))
     assert clickhouse.count() == 1
@@ -512,7 +514,7 @@ def test_an_adopted_block_completes_the_view_that_had_failed(clickhouse: InClick
 
 def test_every_insert_becomes_one_part_a_table(clickhouse: InClickHouse) -> None:
     events = [row(f"e{n}", SEPTEMBER + n * 1000, anonymousId=f"a{n % 1000}") for n in range(60_000)]
-    clickhouse.blocks.write(Block(PARTITION, 0, 60_000), BlockRows(events=events))
+    clickhouse.blocks.write(Block(PARTITION, 0, 60_000), BlockRows(events=runs_of(events)))
     parts = clickhouse.client.rows(
         "SELECT table, count() FROM system.parts WHERE database = currentDatabase() AND active "
         "AND table IN ('events', 'event_ids', 'daily_parts', 'hourly_parts', 'session_parts') GROUP BY table"
@@ -529,19 +531,19 @@ def test_what_the_events_of_a_record_share_is_stored_as_if_each_had_brought_it(
         name = f"ä{record % contexts}" * (record % 3 * 40)  # some empty, some longer than 127 bytes
         shared = partial(row, logOffset=record, app=name, url=name, bot=record % 2 == 1, appVersion=f"{record}")
         events += [shared(f"{record:05}-{n}", value=n or None, type="page" if n else "track") for n in range(5)]
-    columns = dict(zip(EVENT_COLUMNS, event_columns(events), strict=True))
+    columns = dict(zip(EVENT_COLUMNS, event_columns(runs_of(events)), strict=True))
     assert all(isinstance(columns[name], Runs) for name in ("app", "url", "bot", "logOffset", "journal"))
     assert not any(isinstance(columns[name], Runs) for name in ("eventId", "value", "type"))
-    clickhouse.blocks.write(Block(PARTITION, 0, contexts), BlockRows(events=events))
+    clickhouse.blocks.write(Block(PARTITION, 0, contexts), BlockRows(events=runs_of(events)))
     milliseconds = ("timestamp", "receivedAt")
     names = (f"toUnixTimestamp64Milli({name})" if name in milliseconds else name for name in EVENT_COLUMNS)
     assert clickhouse.client.rows(f"SELECT {', '.join(names)} FROM events ORDER BY events.eventId") == events
 
 
 def test_a_connection_goes_on_inserting_when_a_table_has_another_column_or_type(clickhouse: InClickHouse) -> None:
-    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=[row("e0")]))
+    clickhouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of([row("e0")])))
     clickhouse.client.command("ALTER TABLE events ADD COLUMN later String DEFAULT 'x', MODIFY COLUMN app String")
-    clickhouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=[row("e1", app="workshop")]))
+    clickhouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=runs_of([row("e1", app="workshop")])))
     assert clickhouse.client.rows("SELECT eventId, app, later FROM events ORDER BY eventId") == [
         ("e0", "", "x"),
         ("e1", "workshop", "x"),
@@ -551,11 +553,11 @@ def test_a_connection_goes_on_inserting_when_a_table_has_another_column_or_type(
 def test_unique_users_follow_a_later_link_and_an_alias(clickhouse: InClickHouse) -> None:
     client = clickhouse.client
     visits = [row(f"e{n}", anonymousId=f"a{n}") for n in range(3)]
-    clickhouse.blocks.write(Block(PARTITION, 0, 3), BlockRows(events=visits))
+    clickhouse.blocks.write(Block(PARTITION, 0, 3), BlockRows(events=runs_of(visits)))
     unique = "SELECT uniqueUsers FROM aggregated_events WHERE eventAction = 'click'"
     assert client.rows(unique) == [(3,)]
     links = [row(f"l{n}", anonymousId=f"a{n}", userId="u", identity="link", eventAction="identify") for n in (0, 1)]
-    clickhouse.blocks.write(Block(PARTITION, 3, 5), BlockRows(events=links))
+    clickhouse.blocks.write(Block(PARTITION, 3, 5), BlockRows(events=runs_of(links)))
     for dictionary in ("visitor_users", "user_persons"):
         client.command(f"SYSTEM RELOAD DICTIONARY {dictionary}")
     assert client.rows(unique) == [(2,)]
@@ -565,7 +567,7 @@ def test_a_tenants_retention_removes_its_old_events_and_keeps_the_rollups(clickh
     client, month = clickhouse.client, 31 * 86_400_000
     now = int(client.rows("SELECT toUnixTimestamp64Milli(now64(3))")[0][0])
     events = [row(f"{company}-old", now - 3 * month, companyId=company) for company in ("acme", "it's short")]
-    clickhouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=events))
+    clickhouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=runs_of(events)))
     target = Target(client.rows("SELECT currentDatabase()")[0][0], retention_months=24)
     for _ in range(2):
         set_retention(client, target, {"it's short": 1})

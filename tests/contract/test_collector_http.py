@@ -126,17 +126,18 @@ async def test_a_body_that_is_not_json_is_400_and_a_dead_letter_with_its_bytes(
 async def test_a_body_that_is_not_gzip_as_declared_is_400_and_a_dead_letter(
     client: httpx.AsyncClient, sink: MemorySink
 ) -> None:
-    for body in (b"{}", gzip.compress(b"{}")[:-2]):
+    bodies = [b"{}", gzip.compress(b"{}")[:-2]]
+    for body in bodies:
         answer = await client.post("/v1/batch", content=body, headers={"content-encoding": "gzip"})
         assert refused(answer, 400, "invalid_gzip")
-    assert [letter["payload"] for letter in letters_of(sink.records)] == [b"{}", gzip.compress(b"{}")[:-2]]
+    assert [letter["payload"] for letter in letters_of(sink.records)] == bodies
 
 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
         (b" " * ((1 << 20) + 1), "body_too_large"),
-        (gzip.compress(b" " * ((10 << 20) + 1)), "body_too_large"),
+        (gzip.compress(b" " * ((10 << 20) + 1), mtime=0), "body_too_large"),
         (json.dumps([1] * 1_001).encode(), "too_many_events"),
     ],
 )

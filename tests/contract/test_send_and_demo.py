@@ -418,13 +418,13 @@ def stored_and_dead(sink: MemorySink) -> tuple[list[tuple[CollectedEvent, str, b
     for record in records_of(sink.records):
         valid, rejections = validate(DecodedRecord(0, record), rules)
         dead.update(rejection.reason for rejection in rejections)
-        for one in valid:
-            copies += one.source["eventId"] in seen
-            if one.source["eventId"] not in seen:
-                context = {**record["context"], **one.source["context"]}
+        for event in valid.events:
+            copies += event["eventId"] in seen
+            if event["eventId"] not in seen:
+                context = {**record["context"], **event["context"]}
                 bot = parse_user_agent(context.get("userAgent", "")).bot
-                stored.append((one.source, record["anonymousId"], bot))
-            seen.add(one.source["eventId"])
+                stored.append((event, record["anonymousId"], bot))
+            seen.add(event["eventId"])
     return stored, dead, copies
 
 

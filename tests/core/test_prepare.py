@@ -7,7 +7,7 @@ import pytest
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.records import CollectedEvent, CollectedRecord
-from schemas.stages import EnrichedEvent, LogRecord
+from schemas.stages import EnrichedRun, LogRecord
 from schemas.tenants import Tenant
 from streams.core.enrich import UserAgent
 from streams.core.redact import DEFAULT_POLICY
@@ -37,7 +37,7 @@ def event(number: int, **fields: Any) -> CollectedEvent:
     return whole  # type: ignore[no-any-return]
 
 
-def prepared(*events: CollectedEvent) -> list[EnrichedEvent]:
+def prepared(*events: CollectedEvent) -> list[EnrichedRun]:
     record: CollectedRecord = {
         "companyId": "acme",
         "anonymousId": "a",
@@ -49,15 +49,17 @@ def prepared(*events: CollectedEvent) -> list[EnrichedEvent]:
         "events": list(events),
     }
     records = [LogRecord(0, b"acme:a", CODEC.encode_collected(record))]
-    return PIPELINE.prepare(records, {}, Rules({"acme": Tenant(company_id="acme")}, 24)).events
+    return PIPELINE.prepare(records, {}, Rules({"acme": Tenant(company_id="acme")}, 24)).runs
 
 
 def test_each_event_has_its_own_context_whatever_came_before() -> None:
     own: list[dict[str, str]] = [{}, {"title": "A"}, {"title": "A"}, {"app": ""}, {"title": "A"}, {}, {"title": "B"}]
     title, app = CONTEXT_FIELDS.index("title"), CONTEXT_FIELDS.index("app")
     found = prepared(*(event(number, context=context) for number, context in enumerate(own)))
-    assert [one.context[title] for one in found] == ["", "A", "A", "", "A", "", "B"]
-    assert [one.context[app] for one in found] == ["portal", "portal", "portal", "", "portal", "portal", "portal"]
+    each = [(run.context, event["eventId"]) for run in found for event in run.events]
+    assert [event_id for _, event_id in each] == [f"e-{number}" for number in range(len(own))]
+    assert [context[title] for context, _ in each] == ["", "A", "A", "", "A", "", "B"]
+    assert [context[app] for context, _ in each] == ["portal", "portal", "portal", "", "portal", "portal", "portal"]
 
 
 @pytest.mark.parametrize(
@@ -77,6 +79,6 @@ def test_a_secret_is_taken_out_of_its_event_and_the_others_stay(
     fields: dict[str, str], properties: str, label: str
 ) -> None:
     clean = {"properties": '{"n":1}'}
-    found = prepared(event(0, **clean), event(1, **{**clean, **fields}), event(2, **clean))
-    assert [one.source["properties"] for one in found] == ['{"n":1}', properties, '{"n":1}']
-    assert [one.source["eventLabel"] for one in found] == ["", label, ""]
+    (run,) = prepared(event(0, **clean), event(1, **{**clean, **fields}), event(2, **clean))
+    assert [one["properties"] for one in run.events] == ['{"n":1}', properties, '{"n":1}']
+    assert [one["eventLabel"] for one in run.events] == ["", label, ""]

@@ -27,16 +27,33 @@ steps_of = st.lists(
 )
 
 
+def add_new(ids: RecentIds, key: str, received_at: int) -> bool:
+    return not ids.add_all([key], received_at)
+
+
 def run(ids: RecentIds, steps: list[tuple[int, int, bool, int]]) -> Iterator[dict[str, int]]:
     """Take the steps; after each, the latest time at which every key so far was added."""
     added: dict[str, int] = {}
     for tick, (number, jitter, evicts, window) in enumerate(steps):
         key, received_at = KEYS[number], START + tick + jitter
-        if ids.add_new(key, received_at):
+        if add_new(ids, key, received_at):
             added[key] = max(received_at, added.get(key, received_at))
         if evicts:
             ids.evict(START + tick - window)
         yield added
+
+
+@unhurried
+@given(st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=8), st.integers(-6, 6)), max_size=20))
+def test_keys_added_together_are_held_as_if_one_came_after_the_other(batches: list[tuple[list[int], int]]) -> None:
+    together, singly = RecentIds(START, 10_000), RecentIds(START, 10_000)
+    for tick, (numbers, jitter) in enumerate(batches):
+        keys, at = [KEYS[number] for number in numbers], START + tick + jitter
+        known = [place for place, key in enumerate(keys) if not add_new(singly, key, at)]
+        assert sorted(together.add_all(keys, at)) == known
+    for each in (together, singly):
+        each.evict(START + 10)
+    assert (sorted(together), together.since) == (sorted(singly), singly.since)
 
 
 @unhurried
@@ -104,7 +121,7 @@ def test_an_eviction_leaves_no_more_than_the_limit(steps: list[tuple[int, int, b
 def test_dropping_by_the_limit_takes_the_oldest_share_and_keeps_the_rest() -> None:
     ids = RecentIds(START, limit=80)
     for number in range(81):
-        ids.add_new(str(number), START + number)
+        add_new(ids, str(number), START + number)
     ids.evict(START)
     assert (len(ids), ids.since) == (71, START + 10)
     assert not ids.seen("9")
@@ -115,19 +132,19 @@ def test_dropping_by_the_limit_takes_the_oldest_share_and_keeps_the_rest() -> No
 
 def test_a_collector_whose_clock_is_ahead_does_not_end_the_memory_of_the_others() -> None:
     ids = RecentIds(START, limit=80)
-    ids.add_new("ahead", START + 1_000_000)
+    add_new(ids, "ahead", START + 1_000_000)
     for number in range(100):
-        ids.add_new(str(number), START + number)
+        add_new(ids, str(number), START + number)
         ids.evict(START)
     assert ids.since < START + 100
 
 
 def test_eviction_of_everything_leaves_a_working_memory() -> None:
     ids = RecentIds(START, limit=80)
-    ids.add_new("a", START + 5)
+    add_new(ids, "a", START + 5)
     ids.evict(START + 50)
     assert (len(ids), ids.since, ids.seen("a")) == (0, START + 6, False)
-    ids.add_new("a", START + 60)
+    add_new(ids, "a", START + 60)
     assert ids.seen("a")
 
 
@@ -183,7 +200,7 @@ def test_what_is_covered_at_once_is_covered_by_the_oldest_time(
 
 def test_a_key_held_already_is_not_new_and_changes_nothing() -> None:
     ids = RecentIds(START, 40)
-    assert ids.add_new(KEYS[0], START + 1)
-    assert not ids.add_new(KEYS[0], START + 100)
+    assert add_new(ids, KEYS[0], START + 1)
+    assert not add_new(ids, KEYS[0], START + 100)
     ids.evict(START + 2)
     assert (len(ids), ids.since) == (0, START + 2)

@@ -8,7 +8,7 @@ from typing import Any
 from schemas.blocks import Found, Partition, RecentState
 from schemas.codec import Codec
 from schemas.records import DeadLetter
-from schemas.stages import EVENT_COLUMNS, LogRecord
+from schemas.stages import EVENT_COLUMNS, LogRecord, runs_of
 from schemas.tenants import Tenant
 from streams.core.enrich import UserAgent
 from streams.core.redact import DEFAULT_POLICY
@@ -29,7 +29,9 @@ CODEC = Codec()
 _AT, _ID = EVENT_COLUMNS.index("timestamp"), EVENT_COLUMNS.index("eventId")
 
 #: Targets of the two kinds: partitioned by month as the events are, and not partitioned.
-MONTHS = MemoryView("monthly", lambda row: next(iter(by_month([row]))), lambda row: next(iter(by_month([row]))))
+MONTHS = MemoryView(
+    "monthly", lambda row: next(iter(by_month(runs_of([row])))), lambda row: next(iter(by_month(runs_of([row]))))
+)
 TOTALS = MemoryView("totals", lambda _: "all", lambda _: "")
 
 
@@ -153,7 +155,7 @@ class Protocol:
         for step in insert_steps(warehouse, insert)[: fault.steps]:
             step()
         if fault.leaves:
-            months = by_month(insert.rows) if insert.table == "events" else ()
+            months = by_month(runs_of(insert.rows)) if insert.table == "events" else ()
             warehouse.tokens.update((fault.leaves, month, insert.token) for month in ("", *months))
 
     def broken_always(self, warehouse: MemoryWarehouse, letters: frozenset[str], committed: tuple[int, ...]) -> str:
