@@ -194,6 +194,18 @@ class Prepared:
         self.first_received_at = min(self.first_received_at or at, at)
         self.last_received_at = max(self.last_received_at, at)
 
+    def add(self, following: "Prepared") -> None:
+        """Take over what was prepared of the records that follow."""
+        self.journals = following.journals
+        self.records += following.records
+        self.redelivered += following.redelivered
+        self.runs += following.runs
+        self.rejections += following.rejections
+        self.letters += following.letters
+        if following.last_received_at:
+            self.note_received(following.first_received_at)
+            self.note_received(following.last_received_at)
+
     def accounts(self, stored: int, dead: int = 0) -> Accounts:
         """The block's figures once `stored` of its events are rows, and `dead` of them letters."""
         return Accounts(

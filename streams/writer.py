@@ -32,6 +32,7 @@ from schemas.blocks import (
 )
 from schemas.fit import REPAIR, LedgerRefused
 from schemas.stages import LogRecord
+from streams.ahead import Ahead, Preparing
 from streams.core.dead_share import NEVER, DeadLimit, DeadShare, judged, tell_pause
 from streams.core.recent_ids import RecentIds
 from streams.core.sessions import Sessions
@@ -47,10 +48,8 @@ _RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants 
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
 
 
-class BlockPipeline(Protocol):
+class BlockPipeline(Preparing, Protocol):
     """What a topic's records become; see `streams.pipeline.Pipeline` for what each method may do."""
-
-    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared: ...
 
     def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted: ...
 
@@ -111,8 +110,9 @@ class PartitionWriter:
         self._parts = parts
         self._remembers = remembers
         self._state: PartitionState | None = None
+        self._ahead = Ahead(parts.pipeline, parts.rules)
         self._pending: list[Pending] = []
-        self._bytes = 0
+        self._bytes = self._under_way = 0  # of what is pending, and of the block that is being written
         self._since = 0.0  # what is pending came at this time (s, monotonic) or later
         self._wanted_end = 0
         self._dead_share = DeadShare(parts.dead_limit)
@@ -163,28 +163,34 @@ class PartitionWriter:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be put: not while two blocks are pending, unless a claimed block waits for its records."""
-        return self._bytes < 2 * self._parts.max_bytes or bool(self._wanted_end)
+        """Whether more may be put: not while two blocks wait, unless a claimed block waits for its records."""
+        return self._bytes - self._under_way < 2 * self._parts.max_bytes or bool(self._wanted_end)
 
     def put(self, records: Iterable[Pending]) -> None:
         """Take the next records; what the ledger has is acknowledged at once."""
         if not self._pending:
             self._since = time.monotonic()
+        before = len(self._pending)
         for pending in records:
             if pending.record.offset < self.position:
                 _acknowledge(pending)
             elif not self._pending or pending.record.offset > self._pending[-1].record.offset:
                 self._pending.append(pending)
                 self._bytes += len(pending.record.value or b"")
+        self._ahead.feed([pending.record for pending in self._pending[before:]])
         self._changed.set()
 
     async def run(self) -> None:
         """Write blocks as they fall due until closed."""
-        while await self._due():
-            try:
+        preparing = asyncio.create_task(self._ahead.run(lambda: self._opened.journals))
+        try:
+            while await self._due():
                 await self._write_block()
-            except _Closed:
-                return
+        except _Closed:
+            return
+        finally:
+            preparing.cancel()
+            await asyncio.gather(preparing, return_exceptions=True)
 
     async def close(self) -> None:
         """Let `run` end after the block under way."""
@@ -236,6 +242,7 @@ class PartitionWriter:
         self._wanted_end = 0
         block = Block(self.partition, wanted.start, claim.end)
         taken = [pending for pending in self._pending if pending.record.offset < block.end]
+        self._under_way = sum(len(pending.record.value or b"") for pending in taken)
         settled = await self._settle([pending.record for pending in taken])
         await self._store(block, settled)
         self._advance(block, taken, settled)
@@ -273,7 +280,7 @@ class PartitionWriter:
         parts, state = self._parts, self._opened
         while True:
             rules = parts.rules()
-            prepared = await asyncio.to_thread(parts.pipeline.prepare, records, state.journals, rules)
+            prepared = await self._ahead.take(records, state.journals, rules)
             dead = judged(prepared.rejections, rules.tenants)
             events = prepared.events + len(dead)
             self.paused = self._dead_share.is_over(events, len(dead))
@@ -305,6 +312,7 @@ class PartitionWriter:
         state, memory, now = self._opened, self._parts.memory, self._parts.clock()
         state.position = block.end
         self._drop_stored()
+        self._under_way = 0
         # A look through all sessions costs 100 ms a million: once a minute, not once a block.
         state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
         accounts = settled.accounts

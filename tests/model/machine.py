@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import structlog
 
+import streams.ahead
 import streams.writer
 from schemas.blocks import Partition
 from schemas.fit import LedgerRefused
@@ -154,6 +155,9 @@ def without_a_loop() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         calls = SimpleNamespace(Event=asyncio.Event, to_thread=to_thread, gather=gather)
         patch.setattr(streams.writer, "asyncio", calls)
+        patch.setattr(
+            streams.ahead, "asyncio", SimpleNamespace(Event=asyncio.Event, Lock=asyncio.Lock, to_thread=to_thread)
+        )
         patch.setattr(streams.writer, "_is_set", is_set)
         patch.setattr(streams.writer, "log", structlog.wrap_logger(None, processors=[_drop]))
         yield

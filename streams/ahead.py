@@ -1,0 +1,91 @@
+"""Prepares a partition's records as they come, so that they are prepared when their block is due.
+
+To write a block is mostly to wait for the warehouse; meanwhile the next is prepared. What is prepared depends on
+nothing but the records, the journals before them and the rules, and is taken only where all three are as they were.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from schemas.stages import LogRecord
+from streams.core.validate import Rules
+from streams.pipeline import Prepared
+
+
+class Preparing(Protocol):
+    """The first half of a pipeline; see `streams.pipeline.Pipeline.prepare`."""
+
+    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared: ...
+
+
+class _Part(NamedTuple):
+    """Records that came together, and what they became."""
+
+    records: Sequence[LogRecord]
+    journals: Mapping[str, int]  # before them
+    rules: Rules
+    prepared: Prepared
+
+    def is_of(self, records: Sequence[LogRecord], journals: Mapping[str, int], rules: Rules) -> bool:
+        """Whether it begins these records, and would become the same again."""
+        count = len(self.records)
+        return (
+            count <= len(records)
+            and (self.records[0].offset, self.records[-1].offset) == (records[0].offset, records[count - 1].offset)
+            and self.journals == journals
+            and self.rules == rules
+        )
+
+
+class Ahead:
+    """`feed` it records in the order of the log; `run` prepares them; `take` hands out those of a block, prepared."""
+
+    def __init__(self, pipeline: Preparing, rules: Callable[[], Rules]) -> None:
+        self._pipeline, self._rules = pipeline, rules
+        self._fed: deque[Sequence[LogRecord]] = deque()
+        self._parts: deque[_Part] = deque()
+        self._journals: Mapping[str, int] | None = None  # after all that is prepared
+        self._preparing = asyncio.Lock()
+        self._came = asyncio.Event()
+
+    def feed(self, records: Sequence[LogRecord]) -> None:
+        """These come next."""
+        if records:
+            self._fed.append(records)
+            self._came.set()
+
+    async def run(self, journals: Callable[[], Mapping[str, int]]) -> None:
+        """Prepare until cancelled; `journals` are the partition's, should nothing have been prepared yet."""
+        while True:
+            await self._came.wait()
+            async with self._preparing:
+                if self._fed:
+                    records, rules = self._fed.popleft(), self._rules()
+                    before = journals() if self._journals is None else self._journals
+                    prepared = await self._prepare(records, before, rules)
+                    self._parts.append(_Part(records, before, rules, prepared))
+                else:
+                    self._came.clear()
+
+    async def take(self, records: Sequence[LogRecord], journals: Mapping[str, int], rules: Rules) -> Prepared:
+        """These records prepared: what was prepared of them in advance, the others now."""
+        async with self._preparing:
+            whole = Prepared(dict(journals), 0)
+            while whole.records < len(records) and self._parts:
+                part = self._parts.popleft()
+                if not part.is_of(records[whole.records :], whole.journals, rules):
+                    self._parts.clear()
+                    break
+                whole.add(part.prepared)
+            if whole.records < len(records):
+                while self._fed and self._fed[0][0].offset <= records[-1].offset:
+                    self._fed.popleft()
+                whole.add(await self._prepare(records[whole.records :], whole.journals, rules))
+            return whole
+
+    async def _prepare(self, records: Sequence[LogRecord], journals: Mapping[str, int], rules: Rules) -> Prepared:
+        prepared = await asyncio.to_thread(self._pipeline.prepare, records, dict(journals), rules)
+        self._journals = prepared.journals
+        return prepared
