@@ -41,6 +41,8 @@ from streams.core.validate import Rules, validate
 
 _context_values: Final = itemgetter(*CONTEXT_FIELDS)
 _own_context: Final = itemgetter("context")
+#: How many of a run's events to place singly before looking no more whether all others are of one session.
+_LOOKS: Final = 4
 #: The order of the path, and the name of each stage in metrics and docs.
 STAGES: Final = ("validate", "redact", "enrich", "dedupe", "sessionize", "identify", "rows")
 
@@ -308,15 +310,14 @@ def _sessionize(
 ) -> Sequence[str]:
     """The id of each event's session."""
     ids: list[str] = []
-    if run.record["anonymousId"]:
-        visitor = _visitor(run, events[0])
-        if session_id := state.sessions.extend(visitor, min(times), max(times)):  # nearly always
-            return [session_id] * len(events)
-        ids.append(_put_in_session(run, events[0], times[0], state, rows))
-        if len(times) > 1 and (session_id := state.sessions.extend(visitor, min(times[1:]), max(times[1:]))):
-            return ids + [session_id] * (len(events) - 1)
-    rest = zip(events[len(ids) :], times[len(ids) :], strict=True)
-    return [*ids, *(_put_in_session(run, event, at, state, rows) for event, at in rest)]
+    visitor, looks = _visitor(run, events[0]), _LOOKS if run.record["anonymousId"] else 0
+    for place, (event, at) in enumerate(zip(events, times, strict=True)):
+        if place < looks:
+            rest = times[place:]
+            if session_id := state.sessions.extend(visitor, min(rest), max(rest)):
+                return ids + [session_id] * len(rest)
+        ids.append(_put_in_session(run, event, at, state, rows))
+    return ids
 
 
 def _put_in_session(run: EnrichedRun, event: CollectedEvent, at: int, state: PartitionState, rows: BlockRows) -> str:

@@ -72,7 +72,9 @@ async def test_what_was_prepared_in_advance_is_not_prepared_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("journals", "rules"), [({"journal": 3}, ACME), ({"another": 1}, ACME), ({}, NOBODY)], ids=repr
+    ("journals", "rules"),
+    [({"journal": 3}, ACME), ({"another": 1}, ACME), ({}, NOBODY)],
+    ids=["a higher number", "another journal", "rules"],
 )
 async def test_what_was_prepared_under_other_conditions_is_prepared_again(
     journals: Mapping[str, int], rules: Rules
