@@ -9,7 +9,23 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import count
 from typing import Any
 
-from schemas.avro_numbers import LENGTH, decode_length, decode_long, encode_long, pack_double, unpack_double
+from schemas.avro_numbers import (
+    FIRST_BYTE,
+    LENGTH,
+    MORE,
+    OF_FIRST,
+    OF_LAST_FOUR,
+    OF_SECOND,
+    RESTS,
+    SECOND_BYTE,
+    TAKES,
+    decode_length,
+    decode_long,
+    encode_long,
+    pack_double,
+    unpack_double,
+    unpack_time,
+)
 
 #: Bytes and where the value begins -> the value and where it ends, which may be beyond the bytes if they are cut short.
 Read = Callable[[bytes, int], tuple[Any, int]]
@@ -24,115 +40,139 @@ class NoCode(NotImplementedError):
 
 def compile_reader(schema: Any) -> Read:
     """A reader of a schema without logical types that defines each type where it uses it; raises NoCode."""
-    code = _Reading()
-    read: Read = code.run(["def code(data, at):", *_indent(code.lines(schema, "value")), " return value, at"])
-    return read
+    return _Reading().reader(schema)
 
 
 def compile_writer(schema: Any) -> Write:
     """A writer of such a schema; raises NoCode."""
-    code = _Writing()
-    text_of = eval(f"lambda value: {code.of(schema, 'value')}", code.names)  # made of the project's own schema files
-
-    def write(value: Any) -> bytes:
-        encoded: bytes = text_of(value).encode("latin-1")
-        return encoded
-
-    return write
+    return _Writing().writer(schema)
 
 
-def _indent(lines: Lines) -> Lines:
-    return (f" {line}" for line in lines)
+class _Code:
+    """Code and what it names; a subclass has a method for each kind of type."""
 
-
-class _Reading:
-    """Lines that read the value at `at` into a name."""
-
-    def __init__(self) -> None:
+    def __init__(self, **names: Any) -> None:
+        self._names = {"__name__": __name__, **names}
         self._numbers = count()
-        self._names: dict[str, Any] = {
-            "__name__": __name__,
-            "decode_length": decode_length,
-            "decode_long": decode_long,
-            "unpack_double": unpack_double,
-        }
 
-    def run(self, lines: list[str]) -> Any:
-        """The function `code` of these lines."""
-        exec("\n".join(lines), self._names)  # made of the project's own schema files alone
-        return self._names["code"]
-
-    def lines(self, schema: Any, name: str) -> Lines:
-        """Code for the value called `name`."""
+    def _of(self, schema: Any) -> Callable[[Any, str], Any]:
+        """The method for a type; raises NoCode."""
         kind = "union" if isinstance(schema, list) else schema["type"] if isinstance(schema, dict) else schema
-        lines_of = getattr(self, f"_{kind}", None)
-        if lines_of is None:
+        method: Callable[[Any, str], Any] | None = getattr(self, f"_of_{kind}", None)
+        if method is None:
             raise NoCode(f"There is no code for the Avro type {kind}.")
-        yield from lines_of(schema, name)
+        return method
 
-    def _name(self) -> str:
+    def _new_name(self) -> str:
         return f"v{next(self._numbers)}"
 
     def _constant(self, value: object) -> str:
-        name = self._name().upper()
+        name = self._new_name().upper()
         self._names[name] = value
         return name
 
-    def _string(self, _: Any, name: str) -> Lines:
-        yield "n = data[at]; at += 1"
-        yield f"if not n: {name} = ''"
-        yield "else:"
-        yield " if n & 129: n, at = decode_length(data, at - 1)"  # 64 bytes and more, or negative
-        yield f" {name} = data[at:(at := at + (n >> 1))].decode()"
+    def _function(self, parameters: str, lines: Iterable[str]) -> str:
+        name = f"code{next(self._numbers)}"
+        exec("\n".join([f"def {name}({parameters}):", *lines]), self._names)  # made of the project's own schema files
+        return name
 
-    def _long(self, _: Any, name: str) -> Lines:
-        yield f"{name}, at = decode_long(data, at)"
 
-    def _double(self, _: Any, name: str) -> Lines:
+def _indent(lines: Iterable[str]) -> Lines:
+    return (f" {line}" for line in lines)
+
+
+class _Reading(_Code):
+    """For every type the lines that read the value at `at` into a name.
+
+    `text` has the data's bytes as the characters of the same numbers: a piece of it that is ASCII is a string as it is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            MORE=MORE,
+            OF_FIRST=OF_FIRST,
+            OF_LAST_FOUR=OF_LAST_FOUR,
+            OF_SECOND=OF_SECOND,
+            TAKES=TAKES,
+            decode_length=decode_length,
+            decode_long=decode_long,
+            string_of=_string_of,
+            unpack_double=unpack_double,
+            unpack_time=unpack_time,
+        )
+
+    def reader(self, schema: Any) -> Read:
+        """The function of a schema."""
+        lines = ["text = data.decode('latin-1')", *self._lines(schema, "value"), "return value, at"]
+        read: Read = self._names[self._function("data, at", _indent(lines))]
+        return read
+
+    def _lines(self, schema: Any, name: str) -> Lines:
+        lines: Lines = self._of(schema)(schema, name)
+        return lines
+
+    def _characters(self, name: str) -> Lines:
+        yield f"if not (n := data[at]): {name} = ''; at += 1"
+        yield f"elif n < 128: {name} = text[at + 1 : (at := at + TAKES[n])]"
+        yield f"elif (m := data[at + 1]) < 128: {name} = text[at + 2 : (at := at + TAKES[n] + MORE[m])]"
+        yield f"else: n, at = decode_length(data, at); {name} = text[at : (at := at + n)]"
+
+    def _of_string(self, _: Any, name: str) -> Lines:
+        yield from self._characters(name)
+        yield f"if not {name}.isascii(): {name} = string_of({name})"
+
+    def _of_long(self, _: Any, name: str) -> Lines:
+        yield "n, m, rest = unpack_time(data, at)"
+        yield f"if rest in OF_LAST_FOUR: {name} = OF_FIRST[n] + OF_SECOND[m] + OF_LAST_FOUR[rest]; at += 6"
+        yield f"else: {name}, at = decode_long(data, at)"
+
+    def _of_double(self, _: Any, name: str) -> Lines:
         yield f"{name}, = unpack_double(data, at); at += 8"
 
-    def _enum(self, schema: Any, name: str) -> Lines:
+    def _of_enum(self, schema: Any, name: str) -> Lines:
         symbols = self._constant(dict(zip(range(0, 128, 2), schema["symbols"], strict=False)))
         yield f"{name} = {symbols}[data[at]]; at += 1"
 
-    def _union(self, schema: Any, name: str) -> Lines:
-        other = _optional(schema)
-        yield "at += 1"
-        yield f"if data[at - 1] == 0: {name} = None"
-        yield "elif data[at - 1] != 2: raise ValueError"
+    def _of_union(self, schema: Any, name: str) -> Lines:
+        yield "n = data[at]; at += 1"
+        yield f"if not n: {name} = None"
+        yield "elif n != 2: raise ValueError"
         yield "else:"
-        yield from _indent(self.lines(other, name))
+        yield from _indent(self._lines(_optional(schema), name))
 
-    def _record(self, schema: Any, name: str) -> Lines:
-        names = [self._name() for _ in schema["fields"]]
-        for field, each in zip(schema["fields"], names, strict=True):
-            yield from self.lines(field["type"], each)
-        members = (f"{field['name']!r}: {each}" for field, each in zip(schema["fields"], names, strict=True))
-        yield f"{name} = {{{', '.join(members)}}}"
+    def _of_record(self, schema: Any, name: str) -> Lines:
+        names = {field["name"]: self._new_name() for field in schema["fields"]}
+        strings = [names[field["name"]] for field in schema["fields"] if field["type"] == "string"]
+        for field in schema["fields"]:
+            each = names[field["name"]]
+            yield from self._characters(each) if each in strings else self._lines(field["type"], each)
+        yield from _for_other_text(strings, "string_of")
+        yield f"{name} = {{{', '.join(f'{field!r}: {each}' for field, each in names.items())}}}"
 
-    def _array(self, schema: Any, name: str) -> Lines:
-        item = self._name()
+    def _of_array(self, schema: Any, name: str) -> Lines:
+        item = self._new_name()
         yield f"{name} = []"
-        yield from self._block([*self.lines(schema["items"], item), f"{name}.append({item})"])
+        yield from self._block([*self._lines(schema["items"], item), f"{name}.append({item})"])
 
-    def _map(self, schema: Any, name: str) -> Lines:
-        key, value = self._name(), self._name()
+    def _of_map(self, schema: Any, name: str) -> Lines:
+        key, value = self._new_name(), self._new_name()
         yield f"{name} = {{}}"
         yield from self._block(
-            [*self.lines("string", key), *self.lines(schema["values"], value), f"{name}[{key}] = {value}"]
+            [*self._lines("string", key), *self._lines(schema["values"], value), f"{name}[{key}] = {value}"]
         )
 
     def _block(self, each: list[str]) -> Lines:
         yield "n = data[at]; at += 1"
         yield "if n:"
         yield " if n & 129: n, at = decode_length(data, at - 1)"
-        yield " for _ in range(n >> 1):"
-        yield from _indent(_indent(iter(each)))
+        yield " else: n >>= 1"
+        yield " for _ in range(n):"
+        yield from _indent(_indent(each))
         yield " if data[at]: raise ValueError"
         yield " at += 1"
 
 
-class _Writing:
+class _Writing(_Code):
     """A function for each record and map of a schema, and for every value an expression that is its text.
 
     The text has the value's bytes as the characters of the same numbers: many small pieces of bytes cost twice as much
@@ -140,88 +180,95 @@ class _Writing:
     """
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {
-            "__name__": __name__,
-            "LENGTH": LENGTH,
-            "NULL": "\0",
-            "SOME": "\2",
-            "characters_of": _characters_of,
-            "long_of": encode_long,
-            "double_of": _double_of,
-            "string_of": _string_of,
-        }
-        self._numbers = count()
+        super().__init__(
+            FIRST_BYTE=FIRST_BYTE,
+            LENGTH=LENGTH,
+            NULL="\0",
+            RESTS=RESTS,
+            SECOND_BYTE=SECOND_BYTE,
+            SOME="\2",
+            characters_of=_characters_of,
+            double_of=_encode_double,
+            long_of=encode_long,
+            sized=_encode_string,
+        )
 
-    def of(self, schema: Any, value: str) -> str:
-        """The expression for the value that an expression gives."""
-        kind = "union" if isinstance(schema, list) else schema["type"] if isinstance(schema, dict) else schema
-        expression_of = getattr(self, f"_{kind}", None)
-        if expression_of is None:
-            raise NoCode(f"There is no code for the Avro type {kind}.")
-        return str(expression_of(schema, value))
+    def writer(self, schema: Any) -> Write:
+        """The function of a schema."""
+        write: Write = self._names[
+            self._function("value", [f" return {self._text(schema, 'value')}.encode('latin-1')"])
+        ]
+        return write
 
-    def _string(self, _: Any, value: str) -> str:
-        return f"string_of({value})"
+    def _text(self, schema: Any, value: str) -> str:
+        return str(self._of(schema)(schema, value))
 
-    def _long(self, _: Any, value: str) -> str:
-        return f"long_of({value})"
+    def _of_string(self, _: Any, value: str) -> str:
+        return f"sized({value})"
 
-    def _double(self, _: Any, value: str) -> str:
+    def _of_long(self, _: Any, value: str) -> str:
+        known = f"(rest := RESTS.get({value} >> 13)) and (low := {value} & 8191) >= 0"
+        return f"(FIRST_BYTE[low & 63] + SECOND_BYTE[low >> 6] + rest if {known} else long_of({value}))"
+
+    def _of_double(self, _: Any, value: str) -> str:
         return f"double_of({value})"
 
-    def _enum(self, schema: Any, value: str) -> str:
+    def _of_enum(self, schema: Any, value: str) -> str:
         symbols = {symbol: encode_long(number) for number, symbol in enumerate(schema["symbols"])}
-        return f"{self._name(symbols)}[{value}]"
+        return f"{self._constant(symbols)}[{value}]"
 
-    def _union(self, schema: Any, value: str) -> str:
-        return f"(NULL if {value} is None else SOME + {self.of(_optional(schema), value)})"
+    def _of_union(self, schema: Any, value: str) -> str:
+        return f"(NULL if {value} is None else SOME + {self._text(_optional(schema), value)})"
 
-    def _array(self, schema: Any, value: str) -> str:
-        each = self.of(schema["items"], "item")
+    def _of_array(self, schema: Any, value: str) -> str:
+        each = self._text(schema["items"], "item")
         called = each.removesuffix("(item)")
-        items = called if called.isidentifier() else self._function(["item"], each)
-        return f"(LENGTH[len({value})] + ''.join(map({items}, {value})) + NULL if {value} else NULL)"
+        items = called if called.isidentifier() else self._function("item", [f" return {each}"])
+        return f"(LENGTH[len({value})] + ''.join(map({items}, {value})) + NULL if {value} else NULL[len({value})])"
 
-    def _map(self, schema: Any, value: str) -> str:
-        items = self._function(["member"], f"string_of(member[0]) + {self.of(schema['values'], 'member[1]')}")
-        return f"(LENGTH[len({value})] + ''.join(map({items}, {value}.items())) + NULL if {value} else NULL)"
+    def _of_map(self, schema: Any, value: str) -> str:
+        each = f"sized(member[0]) + {self._text(schema['values'], 'member[1]')}"
+        items = self._function("member", [f" return {each}"])
+        return (
+            f"(LENGTH[len({value})] + ''.join(map({items}, {value}.items())) + NULL if {value} else NULL[len({value})])"
+        )
 
-    def _record(self, schema: Any, value: str) -> str:
+    def _of_record(self, schema: Any, value: str) -> str:
         names = {field["name"]: f"v{at}" for at, field in enumerate(schema["fields"])}
         strings = [names[field["name"]] for field in schema["fields"] if field["type"] == "string"]
-        lines = [f" {each} = value[{name!r}]" for name, each in names.items()]
-        # One look at all strings together instead of one at each.
-        lines += [f" if not ''.join(({', '.join(strings)},)).isascii():"] if strings else []
-        lines += [f"  {each} = characters_of({each})" for each in strings]
+        lines = [f"{each} = value[{name!r}]" for name, each in names.items()]
+        lines += _for_other_text(strings, "characters_of")
         parts = []
         for field in schema["fields"]:
             each = names[field["name"]]
-            parts += [f"LENGTH[len({each})]", each] if each in strings else [self.of(field["type"], each)]
+            parts += [f"LENGTH[len({each})]", each] if each in strings else [self._text(field["type"], each)]
         text = "".join(f"{{{part}}}" for part in parts)
-        return f"{self._function(['value'], f'f{text!r}', lines)}({value})"
+        return f"{self._function('value', _indent([*lines, f'return f{text!r}']))}({value})"
 
-    def _function(self, parameters: list[str], expression: str, lines: Iterable[str] = ()) -> str:
-        name = f"code{next(self._numbers)}"
-        source = [f"def {name}({', '.join(parameters)}):", *lines, f" return {expression}"]
-        exec("\n".join(source), self.names)  # made of the project's own schema files alone
-        return name
 
-    def _name(self, value: object) -> str:
-        name = f"CONSTANT{next(self._numbers)}"
-        self.names[name] = value
-        return name
+def _for_other_text(names: list[str], function: str) -> Lines:
+    """Put what a function makes of them in the place of strings unless all are ASCII; one look costs less than many."""
+    if names:
+        yield f"if not ''.join(({', '.join(names)},)).isascii():"  # which also refuses what is no string
+        yield from (f" {name} = {function}({name})" for name in names)
+
+
+def _string_of(characters: str) -> str:
+    return characters.encode("latin-1").decode()
 
 
 def _characters_of(text: str) -> str:
     return text if text.isascii() else text.encode().decode("latin-1")
 
 
-def _string_of(text: str) -> str:
+def _encode_string(text: str) -> str:
     characters = _characters_of(text)
     return LENGTH[len(characters)] + characters
 
 
-def _double_of(number: float) -> str:
+def _encode_double(number: float) -> str:
+    if isinstance(number, bool):
+        raise TypeError(number)
     return pack_double(number).decode("latin-1")
 
 

@@ -1,25 +1,33 @@
-"""Numbers and lengths as Avro writes them: zigzag, then seven bits a byte, least first."""
+"""Numbers and lengths as Avro writes them: zigzag, then seven bits a byte, least first.
+
+All times of the same eight seconds share their bytes but the first two. What these bytes stand for is remembered, in
+either direction.
+"""
 
 import struct
-from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 pack_double: Final = struct.Struct("<d").pack
 unpack_double: Final = struct.Struct("<d").unpack_from
 
 _FIRST: Final = -(2**63)
+_REMEMBERED: Final = 1024
+
+
+#: A number without its lowest 13 bits -> its bytes but the first, FIRST_BYTE[lowest 6 bits], and the second,
+#: SECOND_BYTE[next 7 bits]; where it is not here, `encode_long` tells.
+RESTS: Final[dict[int, str]] = {}
 
 
 def encode_long(number: int) -> str:
-    """The bytes of a number, as characters of the same numbers; raises ValueError where it has more than 64 bits."""
-    if 1 << 32 < number < 1 << 63:
-        return _FIRST_TWO[number << 1 & 0x3FFF] + _encode_bits(number >> 13)
-    if not _FIRST <= number < -_FIRST:
+    """The bytes of a number, as characters of the same numbers; raises ValueError where it is no int of 64 bits."""
+    if type(number) is not int or not _FIRST <= number < -_FIRST:
         raise ValueError(number)
+    if number > 8191:
+        _remember(RESTS, number >> 13, _encode_bits(number >> 13))
     return _encode_bits(number << 1 ^ number >> 63)
 
 
-@lru_cache(maxsize=1024)
 def _encode_bits(bits: int) -> str:
     out = ""
     while bits > 127:
@@ -28,17 +36,28 @@ def _encode_bits(bits: int) -> str:
     return out + chr(bits)
 
 
+def _remember(known: dict[int, Any], number: int, value: object) -> None:
+    if len(known) >= _REMEMBERED:
+        known.clear()
+    known[number] = value
+
+
+FIRST_BYTE: Final = tuple(chr(low << 1 | 128) for low in range(64))
+SECOND_BYTE: Final = tuple(chr(low | 128) for low in range(128))
 #: The bytes, in the same form, of every length that takes one or two.
 LENGTH: Final = tuple(_encode_bits(length << 1) for length in range(1 << 13))
-# Times of the same seconds differ in their first two bytes only: these by table, the others are remembered.
-_FIRST_TWO: Final = tuple(chr(number & 127 | 128) + chr(number >> 7 | 128) for number in range(1 << 14))
+
+#: The six bytes of a time: the first, the second, and the others as one number.
+unpack_time: Final = struct.Struct("<BBI").unpack_from
+#: What each of the three stands for in a number that is not negative; None where it is not the first or second of six
+#: bytes. Where the others are not here, `decode_long` tells.
+OF_FIRST: Final = tuple((byte & 127) >> 1 if byte > 127 and not byte & 1 else None for byte in range(256))
+OF_SECOND: Final = tuple((byte & 127) << 6 if byte > 127 else None for byte in range(256))
+OF_LAST_FOUR: Final[dict[int, int]] = {}
 
 
 def decode_long(data: bytes, at: int) -> tuple[int, int]:
     """The number at `at`, and where it ends; raises IndexError and ValueError where there is none."""
-    first = _OF_FIRST_TWO.get(data[at : at + 2])
-    if first is not None and (rest := _of_last_four(data[at + 2 : at + 6])):
-        return first + rest, at + 6
     bits = shift = 0
     while (byte := data[at]) > 127 and shift < 63:
         bits |= (byte & 127) << shift
@@ -47,24 +66,20 @@ def decode_long(data: bytes, at: int) -> tuple[int, int]:
     bits |= byte << shift
     if bits >> 64:
         raise ValueError(bits)
+    if shift == 35:
+        _remember(OF_LAST_FOUR, int.from_bytes(data[at - 3 : at + 1], "little"), bits >> 14 << 13)
     return bits >> 1 ^ -(bits & 1), at + 1
 
 
-# Of positive numbers only, whose lowest bit is 0.
-_OF_FIRST_TWO: Final = {two.encode("latin-1"): number >> 1 for number, two in enumerate(_FIRST_TWO) if not number & 1}
-
-
-@lru_cache(maxsize=1024)
-def _of_last_four(four: bytes) -> int:
-    """What the last four of six bytes add to a positive number; 0 where it does not end with them."""
-    if len(four) < 4 or four[3] > 127 or min(four[:3]) < 128:
-        return 0
-    return sum((byte & 127) << shift for byte, shift in zip(four, (13, 20, 27, 34), strict=True))
+#: First byte of a length -> the bytes that a length of one byte and what has the length take together, and those
+#: before MORE[second byte] of a length of two; None where it is negative.
+TAKES: Final = tuple(None if byte & 1 else ((byte & 127) >> 1) + (1 if byte < 128 else 2) for byte in range(256))
+MORE: Final = tuple(byte << 6 for byte in range(128))
 
 
 def decode_length(data: bytes, at: int) -> tuple[int, int]:
-    """Twice the length at `at`, and where it ends; raises ValueError where it is negative."""
+    """The length at `at`, and where it ends; raises ValueError where it is negative."""
     length, at = decode_long(data, at)
     if length < 0:
         raise ValueError(length)
-    return length << 1, at
+    return length, at

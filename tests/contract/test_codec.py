@@ -237,6 +237,7 @@ def test_a_damaged_record_is_undecodable_and_nothing_else(damages: list[tuple[in
 
 REFERENCE = parsed_schema(COLLECTED, 1)
 READ = compile_reader(without_logical_types(NEWEST[COLLECTED]))
+WRITE = compile_writer(without_logical_types(NEWEST[COLLECTED]))
 
 
 def reference_bytes(record: CollectedRecord) -> bytes:
@@ -249,6 +250,77 @@ def reference_bytes(record: CollectedRecord) -> bytes:
 @given(RECORDS)
 def test_straight_code_writes_the_bytes_that_fastavro_writes(record: CollectedRecord) -> None:
     assert CODEC.encode_collected(record) == reference_bytes(record)
+
+
+#: Around each number of bytes that a length or a number can take.
+EDGES = sorted({side * (1 << 7 * size - 1) + step for size in range(1, 10) for side in (-1, 1) for step in (-1, 0, 1)})
+LENGTHS = [0, 1, 62, 63, 64, 65, 127, 128, 129, 255, 256, 8191, 8192, 8193]
+TEXTS = st.builds(
+    lambda text, length: (text * length)[:length], st.sampled_from(["a", "é", "aé", "☃"]), st.sampled_from(LENGTHS)
+)
+NUMBERS = st.sampled_from(EDGES) | st.integers(-(2**63), 2**63 - 1) | st.integers(2**40, 2**41)
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS, TEXTS, NUMBERS, NUMBERS, st.sampled_from([0, 1, 2, 63, 64, 65]))
+def test_straight_code_reads_and_writes_every_length_and_number_as_fastavro_does(
+    first: str, second: str, third: str, at: int, sent_at: int, count: int
+) -> None:
+    one: Any = {**RECORD["events"][0], "eventLabel": second, "timestamp": at, "context": {first: third, third: second}}
+    shared = {**RECORD["context"], "app": second, "url": first, "library": third}
+    record: Any = {**RECORD, "companyId": first, "sentAt": sent_at, "context": shared, "events": [one] * count}
+    data = reference_bytes(record)
+    for _ in range(2):  # the second time by what was remembered
+        assert CODEC.encode_collected(record) == data
+        assert CODEC.decode_collected(data) == record
+
+
+@settings(max_examples=300, deadline=None)
+@given(TEXTS, TEXTS, st.integers(0, 2**42), st.integers(0, 20))
+def test_what_is_usual_is_left_to_nobody(first: str, second: str, at: int, count: int) -> None:
+    one: Any = {**RECORD["events"][0], "userId": first, "timestamp": at, "context": {first: second}}
+    record: Any = {**RECORD, "companyId": second, "receivedAt": at, "sentAt": at, "events": [one] * count}
+    if max(len(first.encode()), len(second.encode())) < 1 << 13:
+        assert WRITE(record) == reference_bytes(record)[5:]
+    assert READ(reference_bytes(record), 5)[0] == record
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 9])
+def test_a_number_longer_than_it_has_to_be_is_read_as_fastavro_reads_it(size: int) -> None:
+    before_events = len(CODEC.encode_collected({**RECORD, "events": []})) - 1
+    for place in (5, 14, before_events):  # a length, a time, a count
+        number = bytes([WHOLE[place] | 0x80]) + b"\x80" * (size - 1) + b"\x00"
+        data = WHOLE[:place] + number + WHOLE[place + 1 :]
+        assert outcome_of(CODEC.decode_collected, data) == decode_as_fastavro(data) == RECORD
+
+
+NO_STRINGS = [None, 0, 1.5, True, [], ["a"], (), ("a",), {}, {"a": "b"}, b"", b"a", bytearray(b"a")]
+
+
+@pytest.mark.parametrize("value", NO_STRINGS, ids=repr)
+@pytest.mark.parametrize(
+    "place", ["companyId", "sentAt", "sequence", "userId", "timestamp", "type", "value", "context", "app"]
+)
+def test_what_is_not_of_its_type_is_written_or_refused_as_by_fastavro(place: str, value: Any) -> None:
+    one: Any = {**RECORD["events"][0]}
+    record: Any = {**RECORD, "context": {**RECORD["context"]}, "events": [one]}
+    holder = one if place in one else record if place in record else record["context"]
+    holder[place] = value
+    assert outcome_of(CODEC.encode_collected, record) == outcome_of(reference_bytes, record)
+
+
+def outcome_of(function: Any, value: Any) -> Any:
+    """What the function answers, None where it raises."""
+    try:
+        return function(value)
+    except Exception:
+        return None
+
+
+def decode_as_fastavro(data: bytes) -> Any:
+    body = io.BytesIO(data[5:])
+    record = fastavro.schemaless_reader(body, REFERENCE, None)
+    return record if body.tell() == len(data) - 5 else None
 
 
 @settings(max_examples=300, deadline=None)
