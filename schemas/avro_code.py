@@ -32,6 +32,8 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 #: The value -> its bytes.
 Write = Callable[[Any], bytes]
 Lines = Iterator[str]
+#: Lines to run first, and the inside of a formatted string.
+Text = tuple[list[str], str]
 
 
 class NoCode(NotImplementedError):
@@ -71,14 +73,14 @@ class _Code:
         self._names[name] = value
         return name
 
-    def _function(self, parameters: str, lines: Iterable[str]) -> str:
-        name = f"code{next(self._numbers)}"
-        exec("\n".join([f"def {name}({parameters}):", *lines]), self._names)  # made of the project's own schema files
-        return name
+    def _compile(self, parameter: str, lines: Iterable[str], answer: str) -> Any:
+        source = [f"def code({parameter}):", *_indent(lines), f" return {answer}"]
+        exec("\n".join(source), self._names)  # made of the project's own schema files alone
+        return self._names["code"]
 
 
-def _indent(lines: Iterable[str]) -> Lines:
-    return (f" {line}" for line in lines)
+def _indent(lines: Iterable[str]) -> list[str]:
+    return [f" {line}" for line in lines]
 
 
 class _Reading(_Code):
@@ -103,9 +105,12 @@ class _Reading(_Code):
 
     def reader(self, schema: Any) -> Read:
         """The function of a schema."""
-        lines = ["text = data.decode('latin-1')", *self._lines(schema, "value"), "return value, at"]
-        read: Read = self._names[self._function("data, at", _indent(lines))]
+        read: Read = self._compile("data, at", self._whole(schema), "value, at")
         return read
+
+    def _whole(self, schema: Any) -> Lines:
+        yield "text = data.decode('latin-1')"
+        yield from self._lines(schema, "value")
 
     def _lines(self, schema: Any, name: str) -> Lines:
         lines: Lines = self._of(schema)(schema, name)
@@ -173,7 +178,7 @@ class _Reading(_Code):
 
 
 class _Writing(_Code):
-    """A function for each record and map of a schema, and for every value an expression that is its text.
+    """For every type the lines that make a value's text from a name, and what puts it into a formatted string.
 
     The text has the value's bytes as the characters of the same numbers: many small pieces of bytes cost twice as much
     to put together as one formatted string. ASCII text is its own, and nearly all text is ASCII.
@@ -190,60 +195,79 @@ class _Writing(_Code):
             characters_of=_characters_of,
             double_of=_encode_double,
             long_of=encode_long,
-            sized=_encode_string,
         )
 
     def writer(self, schema: Any) -> Write:
         """The function of a schema."""
-        write: Write = self._names[
-            self._function("value", [f" return {self._text(schema, 'value')}.encode('latin-1')"])
-        ]
+        lines, text = self._text(schema, "value")
+        write: Write = self._compile("value", lines, f'f"{text}".encode("latin-1")')
         return write
 
-    def _text(self, schema: Any, value: str) -> str:
-        return str(self._of(schema)(schema, value))
+    def _text(self, schema: Any, value: str) -> Text:
+        text: Text = self._of(schema)(schema, value)
+        return text
 
-    def _of_string(self, _: Any, value: str) -> str:
-        return f"sized({value})"
+    def _of_string(self, _: Any, value: str) -> Text:
+        return [*_for_other_text([value], "characters_of")], f"{{LENGTH[len({value})]}}{{{value}}}"
 
-    def _of_long(self, _: Any, value: str) -> str:
-        known = f"(rest := RESTS.get({value} >> 13)) and (low := {value} & 8191) >= 0"
-        return f"(FIRST_BYTE[low & 63] + SECOND_BYTE[low >> 6] + rest if {known} else long_of({value}))"
+    def _of_long(self, _: Any, value: str) -> Text:
+        first, second, rest = self._new_name(), self._new_name(), self._new_name()
+        lines = [
+            f"if {rest} := RESTS.get({value} >> 13):",
+            f" low = {value} & 8191; {first} = FIRST_BYTE[low & 63]; {second} = SECOND_BYTE[low >> 6]",
+            f"else: {first} = long_of({value}); {second} = {rest} = ''",
+        ]
+        return lines, f"{{{first}}}{{{second}}}{{{rest}}}"
 
-    def _of_double(self, _: Any, value: str) -> str:
-        return f"double_of({value})"
+    def _of_double(self, _: Any, value: str) -> Text:
+        return [], f"{{double_of({value})}}"
 
-    def _of_enum(self, schema: Any, value: str) -> str:
+    def _of_enum(self, schema: Any, value: str) -> Text:
         symbols = {symbol: encode_long(number) for number, symbol in enumerate(schema["symbols"])}
-        return f"{self._constant(symbols)}[{value}]"
+        return [], f"{{{self._constant(symbols)}[{value}]}}"
 
-    def _of_union(self, schema: Any, value: str) -> str:
-        return f"(NULL if {value} is None else SOME + {self._text(_optional(schema), value)})"
+    def _of_union(self, schema: Any, value: str) -> Text:
+        some = self._new_name()
+        lines, text = self._text(_optional(schema), value)
+        lines = [f"if {value} is None: {some} = NULL", "else:", *_indent([*lines, f'{some} = f"{{SOME}}{text}"'])]
+        return lines, f"{{{some}}}"
 
-    def _of_array(self, schema: Any, value: str) -> str:
-        each = self._text(schema["items"], "item")
-        called = each.removesuffix("(item)")
-        items = called if called.isidentifier() else self._function("item", [f" return {each}"])
-        return f"(LENGTH[len({value})] + ''.join(map({items}, {value})) + NULL if {value} else NULL[len({value})])"
-
-    def _of_map(self, schema: Any, value: str) -> str:
-        each = f"sized(member[0]) + {self._text(schema['values'], 'member[1]')}"
-        items = self._function("member", [f" return {each}"])
-        return (
-            f"(LENGTH[len({value})] + ''.join(map({items}, {value}.items())) + NULL if {value} else NULL[len({value})])"
-        )
-
-    def _of_record(self, schema: Any, value: str) -> str:
-        names = {field["name"]: f"v{at}" for at, field in enumerate(schema["fields"])}
+    def _of_record(self, schema: Any, value: str) -> Text:
+        names = {field["name"]: self._new_name() for field in schema["fields"]}
         strings = [names[field["name"]] for field in schema["fields"] if field["type"] == "string"]
-        lines = [f"{each} = value[{name!r}]" for name, each in names.items()]
+        lines = [f"{each} = {value}[{name!r}]" for name, each in names.items()]
         lines += _for_other_text(strings, "characters_of")
-        parts = []
+        texts = []
         for field in schema["fields"]:
             each = names[field["name"]]
-            parts += [f"LENGTH[len({each})]", each] if each in strings else [self._text(field["type"], each)]
-        text = "".join(f"{{{part}}}" for part in parts)
-        return f"{self._function('value', _indent([*lines, f'return f{text!r}']))}({value})"
+            if each in strings:
+                texts.append(f"{{LENGTH[len({each})]}}{{{each}}}")
+            else:
+                more, text = self._text(field["type"], each)
+                lines += more
+                texts.append(text)
+        return lines, "".join(texts)
+
+    def _of_array(self, schema: Any, value: str) -> Text:
+        item = self._new_name()
+        return self._block(value, f"{item} in {value}", *self._text(schema["items"], item))
+
+    def _of_map(self, schema: Any, value: str) -> Text:
+        member = self._new_name()
+        pair = {"fields": [{"name": 0, "type": "string"}, {"name": 1, "type": schema["values"]}]}
+        return self._block(value, f"{member} in {value}.items()", *self._of_record(pair, member))
+
+    def _block(self, value: str, each: str, lines: list[str], text: str) -> Text:
+        whole, items = self._new_name(), self._new_name()
+        lines = [
+            f"if {value}:",
+            f" {items} = []",
+            f" for {each}:",
+            *_indent(_indent([*lines, f'{items}.append(f"{text}")'])),
+            f" {whole} = LENGTH[len({items})] + ''.join({items}) + NULL",
+            f"elif not len({value}): {whole} = NULL",  # what has no length, as None, is no array
+        ]
+        return lines, f"{{{whole}}}"
 
 
 def _for_other_text(names: list[str], function: str) -> Lines:
@@ -259,11 +283,6 @@ def _string_of(characters: str) -> str:
 
 def _characters_of(text: str) -> str:
     return text if text.isascii() else text.encode().decode("latin-1")
-
-
-def _encode_string(text: str) -> str:
-    characters = _characters_of(text)
-    return LENGTH[len(characters)] + characters
 
 
 def _encode_double(number: float) -> str:
