@@ -6,13 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+import structlog
 from aiokafka.errors import KafkaError
+from pydantic import ValidationError
 
 from headrace.embedded.broker import TOPIC_CONFIG, EmbeddedBroker
 from headrace.log_topics import ensure_set_topics
 from headrace.supervisor import Program
 from schemas.settings import BrokerSettings
-from schemas.topics import SPECS, ensure_topics
+from schemas.topics import SPECS, TopicError, ensure_topics
+
+log = structlog.get_logger(__name__)
 
 READY_SECONDS: Final = 60.0
 #: Of a data folder that does not say.
@@ -101,14 +105,28 @@ class KafkaLog:
 def note_partitions(data: Path, workers: int) -> int:
     """How many partitions the embedded log of a data folder has, noted in it: set, or as before, or one a worker.
 
-    Each partition has blocks of its own, and a block costs ClickHouse about 0.1 s however small it is.
+    Each partition has blocks of its own, and a block costs ClickHouse about 0.1 s however small it is. Raises
+    TopicError where the note is no such number.
     """
     note, settings = data / "partitions", BrokerSettings()
     if "partitions" in settings.model_fields_set:
         partitions = settings.partitions
     elif note.exists():
-        partitions = int(note.read_text())
+        partitions = _noted(note)
     else:
         partitions = _PARTITIONS_BEFORE if (data / "broker").exists() else workers
     note.write_text(f"{partitions}\n")
+    if workers > partitions:
+        log.warning("workers_idle", workers=workers, partitions=partitions)
     return partitions
+
+
+def _noted(note: Path) -> int:
+    text = note.read_text(errors="replace").strip()
+    try:
+        return BrokerSettings.model_validate({"partitions": text}).partitions
+    except ValidationError as error:
+        raise TopicError(
+            f"{note} holds {text[:40]!r} where the number of partitions of the folder's log belongs, 1 to 10000: write "
+            "the number that it had into it (one a worker at first, unless it was set), or set HEADRACE_PARTITIONS."
+        ) from error

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+import structlog
 
 from headrace.stack_logs import note_partitions
+from schemas.topics import TopicError
 
 
 @pytest.fixture(autouse=True)
@@ -32,3 +34,37 @@ def test_what_is_set_counts_and_is_noted(tmp_path: Path, monkeypatch: pytest.Mon
     assert note_partitions(tmp_path, 1) == 6
     monkeypatch.delenv("HEADRACE_PARTITIONS")
     assert note_partitions(tmp_path, 1) == 6
+
+
+@pytest.mark.parametrize("text", ["", "two", "0", "-1", "10001", "1.5", "9" * 5_000, "\ufffd"])
+def test_a_note_that_is_no_number_of_partitions_ends_with_a_sentence_and_stays(tmp_path: Path, text: str) -> None:
+    note = tmp_path / "partitions"
+    note.write_text(text)
+    with pytest.raises(TopicError) as raised:
+        note_partitions(tmp_path, 1)
+    assert str(raised.value).startswith(f"{note} holds {text[:40]!r} where the number of partitions")
+    assert str(raised.value).endswith("or set HEADRACE_PARTITIONS.")
+    assert note.read_text() == text
+
+
+def test_a_note_that_is_no_text_ends_with_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "partitions").write_bytes(b"\xff\x00")
+    with pytest.raises(TopicError, match="HEADRACE_PARTITIONS"):
+        note_partitions(tmp_path, 1)
+
+
+def test_a_broken_note_is_mended_by_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "partitions").write_text("two")
+    monkeypatch.setenv("HEADRACE_PARTITIONS", "2")
+    assert note_partitions(tmp_path, 1) == 2
+    monkeypatch.delenv("HEADRACE_PARTITIONS")
+    assert note_partitions(tmp_path, 1) == 2
+
+
+@pytest.mark.parametrize(("workers", "idle"), [(2, False), (3, False), (8, True)])
+def test_more_workers_than_partitions_are_told_of(tmp_path: Path, workers: int, idle: bool) -> None:
+    (tmp_path / "partitions").write_text("3\n")
+    with structlog.testing.capture_logs() as lines:
+        assert note_partitions(tmp_path, workers) == 3
+    told = {"event": "workers_idle", "log_level": "warning", "workers": workers, "partitions": 3}
+    assert lines == ([told] if idle else [])
