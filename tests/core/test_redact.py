@@ -174,6 +174,26 @@ def test_a_context_loses_secrets_in_what_people_write_and_is_the_same_when_clean
     assert redact_context({**clean, "referrer": "/?token=1"}) == {**clean, "referrer": "/?token=[redacted:parameter]"}
 
 
+FREE_FIELDS = [
+    "url",
+    "path",
+    "title",
+    "referrer",
+    *(f"utm{name}" for name in ["Source", "Medium", "Campaign", "Term", "Content"]),
+]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(st.sampled_from([*FREE_FIELDS, "userAgent"]), PIECES), POLICIES)
+@example({"url": "/?tok", "path": "en=1"}, RedactionPolicy())
+@example({"url": "4111 1111", "path": "1111 1111"}, RedactionPolicy())
+def test_a_context_is_redacted_as_each_of_its_fields_alone(context: dict[str, str], policy: RedactionPolicy) -> None:
+    alone = {name: redact_url(text, policy) if name in FREE_FIELDS else text for name, text in context.items()}
+    redacted = redact_context(context, policy)
+    assert redacted == alone
+    assert (redacted is context) == (alone == context)
+
+
 @pytest.mark.parametrize("key", sorted(DEFAULT_KEYS))
 @pytest.mark.parametrize("value", ["s3cr3t", 5353, ["s3cr3t", {"a": "}"}], {"b": ['"s3cr3t']}, None, True, 1.5])
 def test_the_value_of_a_secret_key_is_replaced_whatever_it_is(key: str, value: object) -> None:
@@ -298,6 +318,36 @@ def test_lines_looked_at_together_hide_nothing_that_one_alone_shows(texts: list[
                 value = None
             if not may_have_secret_keys(text, value, policy):
                 assert redact_properties(text, policy) is text
+
+
+PARAMETERS = st.lists(
+    st.sampled_from([*sorted(DEFAULT_URL_PARAMETERS)[:5], "a", "user[password]", "a%5B", "\n", " ", *"?&#;=[]%+"]),
+    max_size=8,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(PARAMETERS.map("".join), max_size=4))
+def test_a_secret_parameter_is_seen_in_lines_looked_at_together_as_often_as_before(texts: list[str]) -> None:
+    policy = RedactionPolicy()
+    for _ in range(2):
+        for text in texts:
+            if redact_url(text) is not text:
+                assert may_hold_secrets("\n".join(texts), policy)
+                assert may_hold_secrets(text, policy)
+
+
+def test_the_memory_for_harmless_parameters_forgets_no_secret_one_and_is_bounded() -> None:
+    policy = RedactionPolicy(url_parameters=frozenset({"pin"}))
+    for _ in range(2):
+        assert policy.allows_parameters(["a", "b%5B"])
+        assert not policy.allows_parameters(["a", "user[P-i_n]"])
+        assert not policy.allows_parameters(["%70in"])
+    assert policy.allows_parameters(["x" * 100_000, *map(str, range(10_000))])
+    assert not policy.allows_parameters(["pin"])
+    for memory in (policy._harmless_parameters, policy._harmless):
+        assert len(memory) <= 4096
+        assert all(len(name) <= 64 for name in memory)
 
 
 def test_the_memory_for_harmless_names_forgets_no_secret_one() -> None:
