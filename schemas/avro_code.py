@@ -169,7 +169,9 @@ class _Reading(_Code):
     def _block(self, each: list[str]) -> Lines:
         yield "n = data[at]; at += 1"
         yield "if n:"
-        yield " if n & 129: n, at = decode_length(data, at - 1)"
+        yield " if n & 129:"
+        yield "  n, at = decode_length(data, at - 1)"
+        yield "  if not n: raise ValueError"  # the end, in more bytes than it takes
         yield " else: n >>= 1"
         yield " for _ in range(n):"
         yield from _indent(_indent(each))

@@ -288,10 +288,12 @@ def test_what_is_usual_is_left_to_nobody(first: str, second: str, at: int, count
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 9])
 def test_a_number_longer_than_it_has_to_be_is_read_as_fastavro_reads_it(size: int) -> None:
     before_events = len(CODEC.encode_collected({**RECORD, "events": []})) - 1
-    for place in (5, 14, before_events):  # a length, a time, a count
+    for place in (5, 14, before_events, len(WHOLE) - 2, len(WHOLE) - 1):  # a length, a time, counts, the end of a block
         number = bytes([WHOLE[place] | 0x80]) + b"\x80" * (size - 1) + b"\x00"
         data = WHOLE[:place] + number + WHOLE[place + 1 :]
         assert outcome_of(CODEC.decode_collected, data) == decode_as_fastavro(data) == RECORD
+        for more in (b"\x00", b"\x00\x00"):
+            assert outcome_of(CODEC.decode_collected, data + more) is None
 
 
 NO_STRINGS = [None, 0, 1.5, True, [], ["a"], (), ("a",), {}, {"a": "b"}, b"", b"a", bytearray(b"a")]
