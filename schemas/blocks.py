@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from schemas.records import DeadLetter
 from schemas.stages import EventRun
@@ -138,6 +138,11 @@ class StateStore(Protocol):
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
     ) -> "Found": ...
+
+
+#: The ids that are remembered lie in about so many runs of time: few enough that each is large, enough that to forget the
+#: oldest keeps most of them.
+GENERATIONS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, Final
 
-from schemas.blocks import Found, Partition, RecentState, SessionSpan, StoreUnavailable
+from schemas.blocks import GENERATIONS, Found, Partition, RecentState, SessionSpan, StoreUnavailable
 from schemas.digests import BUCKET_BITS, DIGEST_BYTES
 from warehouse.client import ClickHouse, available
 
@@ -88,9 +88,6 @@ _OUR_OVERRIDES = f"""
 WHERE kafkaMurmurHash({_VISITOR}) % {{partitions:UInt32}} IN {{numbers:Array(UInt32)}}
 {_BY_OVERRIDE}
 """
-
-#: Ids are handed over in so many runs of time, so that the oldest can be forgotten and most be kept.
-GENERATIONS: Final = 8
 
 
 class ClickHouseStateStore:

@@ -54,7 +54,7 @@ class BrokerNotReady(BrokerError):
 class EmbeddedBroker:
     """One embedded broker: `prepare` a log, spawn `command()`, `wait_ready`.
 
-    End it with SIGKILL: on SIGTERM it first writes the snapshot that the next `prepare` deletes. It listens on
+    End it with SIGKILL: on SIGTERM it would wait for its snapshot to be written, which never is. It listens on
     127.0.0.1 only: on `port`, and on a port of its own choice for its control command, which asks for a token from
     `data_dir`. `data_dir` belongs to the broker alone and is emptied by `prepare`.
     """

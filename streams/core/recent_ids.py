@@ -8,10 +8,9 @@ import re
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from schemas.blocks import GENERATIONS
 from schemas.digests import BUCKET_BITS, DIGEST_BYTES, bucket_of, find_digest, key_digest
 
-# Few enough that asking all of them is cheap, enough that dropping one keeps most of what is held.
-GENERATIONS = 8
 _UUID7 = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 
 
