@@ -140,8 +140,8 @@ class StateStore(Protocol):
     ) -> "Found": ...
 
 
-#: The ids that are remembered lie in about so many runs of time: few enough that each is large, enough that to forget the
-#: oldest keeps most of them.
+#: The ids that are remembered lie in about so many runs of time: few enough that each is large, and enough that
+#: forgetting the oldest keeps most of them.
 GENERATIONS: Final = 8
 
 

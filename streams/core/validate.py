@@ -36,7 +36,9 @@ def validate(decoded: DecodedRecord, rules: Rules) -> tuple[ValidatedRecord, lis
     oldest_kept = received_at - _MONTH_MS * ((tenant and tenant.retention_months) or rules.retention_months)
     # Of nearly every event only the properties can be at fault: a call an event is saved.
     plain = tenant is not None and not tenant.plan and record["anonymousId"] != ""
-    valid = ValidatedRecord(decoded, [], [], [])
+    events: list[CollectedEvent] = []
+    times: list[int] = []
+    parsed: list[Any] = []
     rejections: list[Rejection] = []
     for position, event in enumerate(record["events"]):
         at = event["timestamp"] + error
@@ -52,12 +54,12 @@ def validate(decoded: DecodedRecord, rules: Rules) -> tuple[ValidatedRecord, lis
         else:
             fault = _find_fault(record, event, tenant, at, oldest_kept, properties)
         if fault is None:
-            valid.events.append(event)
-            valid.times.append(at)
-            valid.properties.append(properties)
+            events.append(event)
+            times.append(at)
+            parsed.append(properties)
         else:
             rejections.append(reject_event(decoded.offset, position, record, at, *fault))
-    return valid, rejections
+    return ValidatedRecord(decoded, events, times, parsed), rejections
 
 
 def _find_fault(
