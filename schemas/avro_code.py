@@ -98,7 +98,6 @@ class _Reading(_Code):
             TAKES=TAKES,
             decode_length=decode_length,
             decode_long=decode_long,
-            string_of=_string_of,
             unpack_double=unpack_double,
             unpack_time=unpack_time,
         )
@@ -116,15 +115,13 @@ class _Reading(_Code):
         lines: Lines = self._of(schema)(schema, name)
         return lines
 
-    def _characters(self, name: str) -> Lines:
-        yield f"if not (n := data[at]): {name} = ''; at += 1"
-        yield f"elif n < 128: {name} = text[at + 1 : (at := at + TAKES[n])]"
-        yield f"elif (m := data[at + 1]) < 128: {name} = text[at + 2 : (at := at + TAKES[n] + MORE[m])]"
-        yield f"else: n, at = decode_length(data, at); {name} = text[at : (at := at + n)]"
-
     def _of_string(self, _: Any, name: str) -> Lines:
-        yield from self._characters(name)
-        yield f"if not {name}.isascii(): {name} = string_of({name})"
+        yield f"if not (n := data[at]): {name} = ''; at += 1"
+        yield "else:"
+        yield f" if n < 128: {name} = text[at + 1 : (at := at + TAKES[n])]"
+        yield f" elif (m := data[at + 1]) < 128: {name} = text[at + 2 : (at := at + TAKES[n] + MORE[m])]"
+        yield f" else: n, at = decode_length(data, at); {name} = text[at : (at := at + n)]"
+        yield f" if not {name}.isascii(): {name} = {name}.encode('latin-1').decode()"
 
     def _of_long(self, _: Any, name: str) -> Lines:
         yield "n, m, rest = unpack_time(data, at)"
@@ -147,11 +144,8 @@ class _Reading(_Code):
 
     def _of_record(self, schema: Any, name: str) -> Lines:
         names = {field["name"]: self._new_name() for field in schema["fields"]}
-        strings = [names[field["name"]] for field in schema["fields"] if field["type"] == "string"]
         for field in schema["fields"]:
-            each = names[field["name"]]
-            yield from self._characters(each) if each in strings else self._lines(field["type"], each)
-        yield from _for_other_text(strings, "string_of")
+            yield from self._lines(field["type"], names[field["name"]])
         yield f"{name} = {{{', '.join(f'{field!r}: {each}' for field, each in names.items())}}}"
 
     def _of_array(self, schema: Any, name: str) -> Lines:
@@ -194,7 +188,6 @@ class _Writing(_Code):
             RESTS=RESTS,
             SECOND_BYTE=SECOND_BYTE,
             SOME="\2",
-            characters_of=_characters_of,
             double_of=_encode_double,
             long_of=encode_long,
         )
@@ -210,7 +203,14 @@ class _Writing(_Code):
         return text
 
     def _of_string(self, _: Any, value: str) -> Text:
-        return [*_for_other_text([value], "characters_of")], f"{{LENGTH[len({value})]}}{{{value}}}"
+        return self._characters([value]), f"{{LENGTH[len({value})]}}{{{value}}}"
+
+    def _characters(self, strings: list[str]) -> list[str]:
+        """Put their bytes' characters in the place of strings unless all are ASCII; one look costs less than many."""
+        if not strings:
+            return []
+        are_ascii = f"''.join(({', '.join(strings)},)).isascii()"  # refuses what is no string
+        return [f"if not {are_ascii}:", *(f" {each} = {each}.encode().decode('latin-1')" for each in strings)]
 
     def _of_long(self, _: Any, value: str) -> Text:
         first, second, rest = self._new_name(), self._new_name(), self._new_name()
@@ -238,7 +238,7 @@ class _Writing(_Code):
         names = {field["name"]: self._new_name() for field in schema["fields"]}
         strings = [names[field["name"]] for field in schema["fields"] if field["type"] == "string"]
         lines = [f"{each} = {value}[{name!r}]" for name, each in names.items()]
-        lines += _for_other_text(strings, "characters_of")
+        lines += self._characters(strings)
         texts = []
         for field in schema["fields"]:
             each = names[field["name"]]
@@ -270,21 +270,6 @@ class _Writing(_Code):
             f"elif not len({value}): {whole} = NULL",  # what has no length, as None, is no array
         ]
         return lines, f"{{{whole}}}"
-
-
-def _for_other_text(names: list[str], function: str) -> Lines:
-    """Put what a function makes of them in the place of strings unless all are ASCII; one look costs less than many."""
-    if names:
-        yield f"if not ''.join(({', '.join(names)},)).isascii():"  # which also refuses what is no string
-        yield from (f" {name} = {function}({name})" for name in names)
-
-
-def _string_of(characters: str) -> str:
-    return characters.encode("latin-1").decode()
-
-
-def _characters_of(text: str) -> str:
-    return text if text.isascii() else text.encode().decode("latin-1")
 
 
 def _encode_double(number: float) -> str:
