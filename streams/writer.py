@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MINUTE_MS: Final = 60_000
 _RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants file
+_LATE_SECONDS: Final = 3.0
+_LATE_LINGERS: Final = 3
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
 
 
@@ -216,15 +218,18 @@ class PartitionWriter:
         """How long the next block may still grow; for ever while it has nothing, or not all that was claimed.
 
         What came while the last block was written has waited already, so that under load one block follows the other:
-        the slower they are, the larger they become.
+        the slower they are, the larger they become. Where records are late anyway, blocks may grow longer: the larger,
+        the less an event costs, and the sooner the lag is made up.
         """
         if self._wanted_end:
             full = bool(self._pending) and self._pending[-1].record.offset + 1 >= self._wanted_end
             return 0 if full else math.inf
         if self._bytes >= self._parts.max_bytes:
             return 0
-        waited = time.monotonic() - self._since
-        return self._parts.linger - waited if self._pending else math.inf
+        if not self._pending:
+            return math.inf
+        late = self._parts.clock() / 1000 - self._pending[0].logged_at > _LATE_SECONDS
+        return self._parts.linger * (_LATE_LINGERS if late else 1) - (time.monotonic() - self._since)
 
     async def _write_block(self) -> None:
         state, parts = self._opened, self._parts

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import math
 import random
 import time
 from collections import Counter
@@ -289,7 +290,7 @@ async def test_a_block_that_is_full_is_written_though_its_first_record_may_wait_
 async def test_what_came_while_a_block_was_written_does_not_wait_as_long_again() -> None:
     class SlowWarehouse(MemoryWarehouse):
         def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
-            loop.call_soon_threadsafe(writer.put, [Pending(log[1], 0.0, None)])
+            loop.call_soon_threadsafe(writer.put, [Pending(log[1], NOW / 1000, None)])
             time.sleep(parts.linger)
             super().finish(block, accounts, worker)
 
@@ -297,11 +298,22 @@ async def test_what_came_while_a_block_was_written_does_not_wait_as_long_again()
     parts = dataclasses.replace(new_parts(SlowWarehouse(), Letters()), linger=0.2)
     writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
     await writer.open()
-    writer.put([Pending(log[0], 0.0, None)])
+    writer.put([Pending(log[0], NOW / 1000, None)])
     await writer.write_rest()
     assert writer.position == 1
     assert writer.oldest_pending is not None
     assert writer.seconds_left() <= 0
+
+
+@pytest.mark.parametrize(("age", "lingers"), [(0, 1), (2, 1), (4, 3)])
+async def test_a_block_of_records_that_are_late_may_grow_three_times_as_long(age: int, lingers: int) -> None:
+    log, _, _ = random_log(seed=5, records=1)
+    parts = dataclasses.replace(new_parts(MemoryWarehouse(), Letters()), linger=100)
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    assert writer.seconds_left() == math.inf
+    writer.put([Pending(log[0], NOW / 1000 - age, None)])
+    assert 100 * (lingers - 1) < writer.seconds_left() <= 100 * lingers
 
 
 async def test_records_that_a_journal_sends_again_count_nowhere() -> None:
