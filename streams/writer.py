@@ -165,8 +165,12 @@ class PartitionWriter:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be put: not while two blocks wait, unless a claimed block waits for its records."""
-        return self._bytes - self._under_way < 2 * self._parts.max_bytes or bool(self._wanted_end)
+        """Whether more may be put: while two blocks are not full, or one besides that which is being written.
+
+        A claimed block that waits for its records has room for all of them.
+        """
+        full, waiting = self._parts.max_bytes, self._bytes - self._under_way
+        return self._bytes < 2 * full or waiting < full or bool(self._wanted_end)
 
     def put(self, records: Iterable[Pending]) -> None:
         """Take the next records; what the ledger has is acknowledged at once."""

@@ -474,6 +474,30 @@ async def test_a_writer_has_room_for_two_blocks_and_for_all_of_a_block_that_was_
     assert_exact(warehouse, {f"e{n}" for n in range(6)})
 
 
+async def test_while_a_block_is_written_there_is_room_for_another() -> None:
+    async def put_next() -> None:
+        for record in log[4:]:
+            writer.put([Pending(record, 0.0, None)])
+            told.append(writer.has_room)
+
+    class Watched(MemoryWarehouse):
+        def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+            if not told:
+                asyncio.run_coroutine_threadsafe(put_next(), loop).result(60)
+            super().finish(block, accounts, worker)
+
+    loop, told = asyncio.get_running_loop(), list[bool]()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(6)]
+    parts = dataclasses.replace(new_parts(Watched(), Letters()), max_bytes=2 * len(log[0].value or b""))
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    writer.put([Pending(record, 0.0, None) for record in log[:4]])
+    assert not writer.has_room
+    await writer.write_rest()
+    assert told == [True, False]
+    assert writer.has_room
+
+
 async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> None:
     class Away(MemoryWarehouse):
         refusals = 3
