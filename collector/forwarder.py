@@ -27,6 +27,7 @@ RETRY_SECONDS: Final = 0.5
 #: keeps would be missed only when records after it are stored, and then be taken for stored too.
 WINDOW: Final = 48 << 20
 CHUNK: Final = 2 << 20  # bytes; more than the largest frame
+GATHER: Final = 0.02  # seconds; with `stored` nobody waits for the log, and to send less often costs less
 
 _log = structlog.get_logger(__name__)
 _Frames = list[tuple[Frame, int]]
@@ -141,6 +142,8 @@ class Forwarder:
             else:
                 self._caught_up()
                 await self._journal.grown.wait()
+                if self._stored is not None:
+                    await asyncio.sleep(GATHER)
 
     async def _append(self, segment: SegmentFile, chunk: _Frames, session: int) -> _Acknowledged:
         by_topic: dict[int, list[Frame]] = {}

@@ -83,12 +83,13 @@ class LogClient:
         calls. Raises RecordTooLarge, and LogUnavailable where there is no room or no such topic in time; the future
         raises LogUnavailable too.
         """
-        _refuse_large(topic, key, value)
+        size = _size_of(topic, key, value)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.ack_seconds if session is None else math.inf
         partitions = await self._open(topic, deadline, session)
         acknowledged: asyncio.Future[Position] = loop.create_future()
-        self._queue(topic, partition_of(key, partitions)).put(QueuedRecord(key, value, session, deadline, acknowledged))
+        record = QueuedRecord(key, value, size, session, deadline, acknowledged)
+        self._queue(topic, partition_of(key, partitions)).put(record)
         self._arm()
         return acknowledged
 
@@ -104,9 +105,8 @@ class LogClient:
         partitions = await self._open(topic, math.inf, session)
         last: dict[PartitionQueue, tuple[int, QueuedRecord]] = {}
         for place, (key, value) in enumerate(records):
-            _refuse_large(topic, key, value)
+            record = QueuedRecord(key, value, _size_of(topic, key, value), session, math.inf)
             queue = self._queue(topic, partition_of(key, partitions))
-            record = QueuedRecord(key, value, session, math.inf)
             queue.put(record)
             last[queue] = (place, record)
         self._arm()
@@ -272,6 +272,9 @@ class LogClient:
             _log.warning("log_metadata_unavailable", error=str(error))
 
 
-def _refuse_large(topic: str, key: bytes, value: bytes) -> None:
-    if len(key) + len(value) + RECORD_OVERHEAD > MAX_RECORD_BYTES:
+def _size_of(topic: str, key: bytes, value: bytes) -> int:
+    """Bytes in a batch, at most; raises RecordTooLarge."""
+    size = len(key) + len(value) + RECORD_OVERHEAD
+    if size > MAX_RECORD_BYTES:
         raise RecordTooLarge(f"A record for {topic} has {len(value)} bytes; the log takes {MAX_RECORD_BYTES}.")
+    return size

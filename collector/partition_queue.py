@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from schemas.topics import MAX_RECORD_BYTES, RECORD_OVERHEAD
+from schemas.topics import MAX_RECORD_BYTES
 
 RETRY_SECONDS: Final = 0.2
 
@@ -29,13 +29,10 @@ class QueuedRecord:
 
     key: bytes
     value: bytes
+    size: int  # bytes in a batch, at most
     session: int | None
     deadline: float
     acknowledged: asyncio.Future[Position] | None = None  # None: a later record of the partition tells for it
-    size: int = field(init=False)  # bytes in a batch, at most
-
-    def __post_init__(self) -> None:
-        self.size = len(self.key) + len(self.value) + RECORD_OVERHEAD
 
     def may_wait(self, now: float) -> bool:
         """Whether it may be tried again after a failure."""

@@ -32,10 +32,14 @@ def murmur2(key: bytes) -> int:
     return h ^ h >> 15
 
 
-@lru_cache(maxsize=1 << 14)  # a visitor comes again
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition that Kafka's default partitioner gives a key among `partitions`."""
-    return (murmur2(key) & 0x7FFFFFFF) % partitions
+    return _hash_of(key) % partitions if partitions > 1 else 0
+
+
+@lru_cache(maxsize=1 << 14)  # a visitor comes again
+def _hash_of(key: bytes) -> int:
+    return murmur2(key) & 0x7FFFFFFF
 
 
 def encode_batch(records: Iterable[tuple[bytes, bytes]], now_ms: int) -> bytes:

@@ -50,11 +50,11 @@ async def run_collector(
     journal = Journal.open(
         journal_settings.journal_dir, (COLLECTED, DEAD_LETTER), max_bytes=journal_settings.journal_max_bytes
     )
-    always = journal_settings.journal == "always"  # then nobody waits for the log, and larger batches cost less
+    always = journal_settings.journal == "always"  # then what goes to the log has been gathered
     log_client = LogClient(
         broker.client_options(),
         ack_seconds=journal_settings.log_ack_seconds,
-        linger_seconds=0.02 if always else 0.005,
+        linger_seconds=0.0 if always else 0.005,
     )
     stored = _stored(clickhouse, journal, log_client) if always else None
     sink = JournalSink(journal, log_client, codec, stored)
