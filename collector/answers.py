@@ -30,13 +30,6 @@ class Refused(NamedTuple):
     message: str
 
 
-class Verdict(NamedTuple):
-    """What became of one event; `refused` is None for an accepted one."""
-
-    event_id: str
-    refused: Refused | None
-
-
 class RequestRefused(Exception):
     """The whole request is refused. `letter` is what to keep of its body in a dead letter, None to keep nothing."""
 

@@ -6,7 +6,7 @@ What is wrong with an event is a value, never an exception, and every rejected e
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from collector.answers import Refused, Verdict
+from collector.answers import Refused
 from collector.arrival import Arrival
 from collector.batch import Batch
 from collector.checking import check_shapes, collect
@@ -29,11 +29,6 @@ class Intake(NamedTuple):
     def accepted(self) -> int:
         """How many events are taken."""
         return len(self.event_ids) - len(self.refused)
-
-    @property
-    def verdicts(self) -> list[Verdict]:
-        """What became of each event, in the order in which they were sent."""
-        return [Verdict(event_id, self.refused.get(at)) for at, event_id in enumerate(self.event_ids)]
 
 
 def take(batch: Batch, arrival: Arrival) -> Intake:
