@@ -106,7 +106,7 @@ class Collector:
 
     def awaits_body(self, request: Request) -> bool:
         """Whether an event request is worth its body: the write key is known and its tenant not over its rate."""
-        tenant = request.tenants.by_write_key.get(find_write_key(request.headers, request.query))
+        tenant = request.tenant = request.tenants.by_write_key.get(find_write_key(request.headers, request.query))
         return tenant is not None and not self._rates.take(tenant.company_id, tenant.rate_limit, 0)
 
     async def respond(self, request: Request) -> tuple[Answer, Headers]:
@@ -181,7 +181,7 @@ class Collector:
 
     def _try_taking(self, request: Request) -> Intake | Exception:
         try:
-            tenant = request.tenant = _authenticate(request)
+            tenant = request.tenant = request.tenant or _authenticate(request)
             assert isinstance(request.body, bytes)
             return self._take(request, tenant, request.body)
         except Exception as error:  # whatever is wrong with one request is not the others' concern

@@ -139,8 +139,11 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The next request has its own time, and no timer beside that as uvicorn would set for each."""
         self._let_go()
-        super().on_response_complete()
-        self._unset_keepalive_if_required()
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+        else:
+            self.server_state.total_requests += 1
+            self.flow.resume_reading()
         self._waiting.remove(self)
         if self._is_open and (self.cycle.response_complete or self.cycle.more_body):
             self._waiting.add(self, self.loop.time())

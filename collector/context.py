@@ -34,9 +34,9 @@ class Contexts:
 
     def of(self, sent: Sent) -> Context:
         """The context of an event. Equal contexts give the same object: do not change it."""
-        own = sent.context or {}
+        own = sent.context
         if (own or self._last) and not _equal(own, self._last):
-            self._last = own
+            self._last = own = own or {}
             self._put({**self._shared, **flatten_context(own)})
         return put_page(self._flat, sent) if self._lacks_page and sent.type == "page" else self._flat
 
@@ -62,9 +62,9 @@ class Contexts:
         return {**kept, **put}
 
 
-def _equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
+def _equal(own: dict[str, Any] | None, last: dict[str, Any]) -> bool:
     try:
-        return one == other
+        return (own or {}) == last
     except RecursionError:  # members nested hundreds of levels deep: they are read anew, that is all
         return False
 

@@ -5,6 +5,7 @@ asks for care. Every other request takes uvicorn's way to the same application.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 import structlog
@@ -52,16 +53,13 @@ class Gathering:
     def add(self, protocol: "EventProtocol", exchange: _Exchange) -> None:
         """Answer this one with those of the same turn."""
         if not self._whole:
-            protocol.loop.call_soon(self._begin, protocol)
+            task = protocol.loop.create_task(self._answer())  # it begins in the next turn
+            protocol.tasks.add(task)  # the server's, which waits for them when it stops
+            task.add_done_callback(protocol.tasks.discard)
         self._whole.append((protocol, exchange))
 
-    def _begin(self, protocol: "EventProtocol") -> None:
+    async def _answer(self) -> None:
         whole, self._whole = self._whole, []
-        task = protocol.loop.create_task(self._answer(whole))
-        protocol.tasks.add(task)  # the server's, which waits for them when it stops
-        task.add_done_callback(protocol.tasks.discard)
-
-    async def _answer(self, whole: "list[tuple[EventProtocol, _Exchange]]") -> None:
         answers: Sequence[tuple[Answer, Headers] | Exception]
         try:
             answers = await self.collector.respond_all([exchange.request for _, exchange in whole])
@@ -162,13 +160,19 @@ class EventProtocol(LimitedProtocol):
         self.on_response_complete()
 
     def _encode(self, answer: Answer, cors: Headers, keep_alive: bool) -> bytes:
-        parts = [STATUS_LINE[answer.status]]
-        for name, value in (*self.server_state.default_headers, *answer.headers, *cors):
-            if HEADER_VALUE_RE.search(value):
-                raise ValueError(f"The value of the header {name.decode()} has a control character.")
-            parts += (name, b": ", value, b"\r\n")
-        if not keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\ncontent-type: %b\r\n\r\n" % (len(answer.body), answer.content_type))
-        parts.append(answer.body)
-        return b"".join(parts)
+        return b"%b%b%bcontent-length: %d\r\ncontent-type: %b\r\n\r\n%b" % (
+            STATUS_LINE[answer.status],
+            _header_lines((*self.server_state.default_headers, *answer.headers, *cors)),
+            b"" if keep_alive else b"connection: close\r\n",
+            len(answer.body),
+            answer.content_type,
+            answer.body,
+        )
+
+
+@lru_cache(maxsize=64)  # the same for a second, which is how long the server keeps the Date
+def _header_lines(headers: Headers) -> bytes:
+    for name, value in headers:
+        if HEADER_VALUE_RE.search(value):
+            raise ValueError(f"The value of the header {name.decode()} has a control character.")
+    return b"".join(b"%b: %b\r\n" % header for header in headers)

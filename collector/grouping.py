@@ -36,6 +36,7 @@ class Groups:
         self._all: list[_Group] = []
         self._who: tuple[str, str] | None = None
         self._key = ("", "")
+        self._group: _Group | None = None
 
     def add(self, anonymous_id: str, event: CollectedEvent, context: Context) -> None:
         """Put the event at the end of its visitor's record; its context becomes what differs from the record's."""
@@ -44,7 +45,8 @@ class Groups:
             self._who, visitor = who, visitor_of(*who)
             # An anonymousId that is a placeholder names nobody: the record is then the userId's.
             self._key = (visitor, anonymous_id if visitor == anonymous_id else "")
-        group = self._open.get(self._key)
+            self._group = self._open.get(self._key)
+        group = self._group
         length = _FIXED_TEXT + len(event["properties"]) + len(event["eventLabel"])
         if group is not None and context is not group.context:
             event["context"] = own = differences(context, group.context)
@@ -68,7 +70,7 @@ class Groups:
             "context": {**_EMPTY_CONTEXT, **context},
             "events": events,
         }
-        group = self._open[self._key] = _Group(record, events, visitor, context)
+        group = self._group = self._open[self._key] = _Group(record, events, visitor, context)
         self._all.append(group)
         return group
 

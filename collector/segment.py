@@ -52,13 +52,12 @@ def flatten_context(sent: Mapping[str, Any]) -> Context:
     flat: Context = {}
     nested: Context = {}
     for name, value in sent.items():
-        if isinstance(value, dict):
+        if isinstance(value, str):  # nearly every one, so without a call
+            if value and name in _FIELDS:
+                flat[name] = value[:MAX_CONTEXT_TEXT]
+        elif isinstance(value, dict):
             _put_nested(nested, name, value)
-        elif name not in _FIELDS:
-            continue
-        elif isinstance(value, str) and value:  # nearly every one, so without a call
-            flat[name] = value[:MAX_CONTEXT_TEXT]
-        elif text := _text_of(value):
+        elif name in _FIELDS and (text := _text_of(value)):
             flat[name] = text
     return {**nested, **flat} if nested else flat
 
