@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import fastavro
 from fastavro.types import Schema
@@ -80,21 +80,23 @@ class Codec:
 
     def encode_collected(self, record: CollectedRecord) -> bytes:
         """The record's bytes on `events.collected`."""
-        return self._encode(COLLECTED, cast(dict[str, Any], record))
+        return self._encode(COLLECTED, record)
 
     def encode_dead_letter(self, letter: DeadLetter) -> bytes:
         """The letter's bytes on `events.dead_letter`."""
-        return self._encode(DEAD_LETTER, cast(dict[str, Any], letter))
+        return self._encode(DEAD_LETTER, letter)
 
     def decode_collected(self, data: bytes) -> CollectedRecord:
         """A record of `events.collected`; raises UndecodableRecord."""
-        return cast(CollectedRecord, self._decode(COLLECTED, data))
+        record: CollectedRecord = self._decode(COLLECTED, data)
+        return record
 
     def decode_dead_letter(self, data: bytes) -> DeadLetter:
         """A record of `events.dead_letter`; raises UndecodableRecord."""
-        return cast(DeadLetter, self._decode(DEAD_LETTER, data))
+        letter: DeadLetter = self._decode(DEAD_LETTER, data)
+        return letter
 
-    def _encode(self, topic: str, record: dict[str, Any]) -> bytes:
+    def _encode(self, topic: str, record: CollectedRecord | DeadLetter) -> bytes:
         if code := self._code[topic]:
             try:
                 return self._headers[topic] + code[1](record)

@@ -76,8 +76,9 @@ class Pipeline:
             except Exception as error:  # a poison record must not stop its partition, whatever it breaks
                 prepared.rejections.append(_reject_record(log_record, error))
                 continue
-            prepared.runs.extend(runs)
-            prepared.rejections.extend(rejections)
+            prepared.runs += runs
+            prepared.rejections += rejections
+            prepared.events += len(record["events"]) - len(rejections)
             prepared.note_received(record["receivedAt"])
         return prepared
 
@@ -165,21 +166,17 @@ class Pipeline:
 
 @dataclass(slots=True)
 class Prepared:
-    """A block after the stages that look at the event alone."""
+    """A block after the stages that look at the event alone; `events` can be stored, second copies among them."""
 
     journals: dict[str, int]
     records: int
     redelivered: int = 0
+    events: int = 0
     runs: list[EnrichedRun] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
     letters: list[DeadLetter] = field(default_factory=list)
     first_received_at: int = 0
     last_received_at: int = 0
-
-    @property
-    def events(self) -> int:
-        """How many can be stored, second copies among them."""
-        return sum(len(run.events) for run in self.runs)
 
     def is_redelivered(self, journal: str, sequence: int) -> bool:
         """Whether the journal sent this record before; journals send in order, so the highest sequence tells."""
@@ -201,6 +198,7 @@ class Prepared:
         self.journals = following.journals
         self.records += following.records
         self.redelivered += following.redelivered
+        self.events += following.events
         self.runs += following.runs
         self.rejections += following.rejections
         self.letters += following.letters

@@ -12,10 +12,12 @@ import contextlib
 import itertools
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
+import msgspec
 import structlog
 
 from schemas import metrics
@@ -86,8 +88,7 @@ class Parts:
     dead_limit: DeadLimit = NEVER
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
+class Pending(msgspec.Struct, frozen=True, gc=False):
     """A record that is not stored yet, and when the log took it (s).
 
     `acknowledge` tells the log's client that this and all records before it are stored; None where a later one does.
@@ -176,14 +177,18 @@ class PartitionWriter:
         """Take the next records; what the ledger has is acknowledged at once."""
         if not self._pending:
             self._since = time.monotonic()
-        before = len(self._pending)
+        following = max(self.position, self._pending[-1].record.offset + 1 if self._pending else 0)
+        new: list[LogRecord] = []
         for pending in records:
-            if pending.record.offset < self.position:
-                _acknowledge(pending)
-            elif not self._pending or pending.record.offset > self._pending[-1].record.offset:
+            record = pending.record
+            if record.offset >= following:
+                following = record.offset + 1
                 self._pending.append(pending)
-                self._bytes += len(pending.record.value or b"")
-        self._ahead.feed([pending.record for pending in self._pending[before:]])
+                self._bytes += len(record.value or b"")
+                new.append(record)
+            elif record.offset < self.position:
+                _acknowledge(pending)
+        self._ahead.feed(new)
         self._changed.set()
 
     async def run(self) -> None:
@@ -250,7 +255,7 @@ class PartitionWriter:
             return
         self._wanted_end = 0
         block = Block(self.partition, wanted.start, claim.end)
-        taken = [pending for pending in self._pending if pending.record.offset < block.end]
+        taken = self._pending[: bisect_left(self._pending, block.end, key=_offset)]
         self._under_way = sum(len(pending.record.value or b"") for pending in taken)
         settled = await self._settle([pending.record for pending in taken])
         await self._store(block, settled)
@@ -337,14 +342,11 @@ class PartitionWriter:
 
     def _drop_stored(self) -> None:
         """Acknowledge, in the order of the log, what the ledger has."""
-        kept: list[Pending] = []
-        for pending in self._pending:
-            if pending.record.offset < self.position:
-                _acknowledge(pending)
-                self._bytes -= len(pending.record.value or b"")
-            else:
-                kept.append(pending)
-        self._pending = kept
+        stored = bisect_left(self._pending, self.position, key=_offset)
+        for pending in self._pending[:stored]:
+            _acknowledge(pending)
+            self._bytes -= len(pending.record.value or b"")
+        del self._pending[:stored]
 
     async def _repeated(self, call: Callable[[], _T]) -> _T:
         """The call's answer, repeated while the warehouse is away; raises _Closed when closed meanwhile."""
@@ -373,6 +375,10 @@ async def open_writers(writers: Sequence[PartitionWriter]) -> list[int]:
         known = {"ids": len(state.ids), "sessions": len(state.sessions)}
         log.info("partition_opened", partition=str(writer.partition), position=state.position, **known)
     return [writer.position for writer in writers]
+
+
+def _offset(pending: Pending) -> int:
+    return pending.record.offset
 
 
 def _acknowledge(pending: Pending) -> None:
