@@ -118,7 +118,7 @@ class ClickHouse:
         settings = {**INSERT_SETTINGS, "insert_deduplication_token": token}
         block = encode_block(names, self._types_of(table), columns)
         try:
-            self._connected().raw_insert(table, names, bytes(block), settings=settings, fmt="Native")
+            self._connected().raw_insert(table, names, block, settings=settings, fmt="Native")
         except OperationalError as error:
             raise self._unavailable(error) from error
         except ClickHouseError:
