@@ -311,13 +311,19 @@ def test_what_is_redacted_is_still_json(tree: object) -> None:
 def test_lines_looked_at_together_hide_nothing_that_one_alone_shows(texts: list[str], policy: RedactionPolicy) -> None:
     if not may_hold_secrets("\n".join(texts), policy):
         assert [text for text in texts if redact_text(text, policy) is not text] == []
-        for text in texts:
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = None
-            if not may_have_secret_keys(text, value, policy):
+        values = [_parsed(text) for text in texts]
+        if not may_have_secret_keys("\n".join(texts), values, policy):
+            assert [text for text in texts if redact_properties(text, policy) is not text] == []
+        for text, value in zip(texts, values, strict=True):
+            if not may_have_secret_keys(text, [value], policy):
                 assert redact_properties(text, policy) is text
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 PARAMETERS = st.lists(
