@@ -101,8 +101,12 @@ def _row(events: int, needs: Needs) -> str:
         str(needs.collectors),
         str(needs.workers),
         str(needs.partitions),
-        f"{needs.cores['broker']:.2g}" if needs.cores["broker"] < 10 else f"{needs.cores['broker']:,.0f}",
-        f"{needs.cores['clickhouse']:.2g}" if needs.cores["clickhouse"] < 10 else f"{needs.cores['clickhouse']:,.0f}",
+        _cores(needs.cores["broker"]),
+        _cores(needs.cores["clickhouse"]),
         disk,
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _cores(needed: float) -> str:
+    return "under 0.1" if needed < 0.1 else f"{needed:.2g}" if needed < 10 else f"{needed:,.0f}"
