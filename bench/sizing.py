@@ -84,8 +84,8 @@ def markdown_of_sizing(costs: Costs) -> str:
         f"ClickHouse's disk: {costs.disk_bytes:,.0f} MB for a million events. A worker: {costs.worker_mb:,.0f} MB, and "
         f"{costs.visitor_bytes:,.0f} bytes more for each active visitor.",
         "",
-        "| events a month | mean | peak | collectors | workers | partitions | broker, cores | ClickHouse, cores "
-        f"| disk, {_MONTHS_KEPT} months |",
+        "| events a month | mean | peak | collectors | workers | partitions | broker, cores "
+        f"| ClickHouse, cores with full blocks | disk, {_MONTHS_KEPT} months |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [_row(events, needs_of(costs, events)) for events in LOADS]

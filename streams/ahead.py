@@ -63,7 +63,7 @@ class Ahead:
             async with self._preparing:
                 if self._fed:
                     records, rules = self._fed.popleft(), self._rules()
-                    before = journals() if self._journals is None else self._journals
+                    before = dict(journals()) if self._journals is None else self._journals
                     prepared = await self._prepare(records, before, rules)
                     self._parts.append(_Part(records, before, rules, prepared))
                 else:

@@ -18,7 +18,11 @@ class WorkerSettings(HeadraceSettings):
     )
     consumer_group: str = Field("headrace", description="consumer group of the workers")
     session_gap_minutes: float = Field(30, gt=0, description="a longer pause between two events begins a new session")
-    block_linger_seconds: float = Field(0.7, gt=0, description="longest wait of a record before its block is written")
+    block_linger_seconds: float = Field(
+        0.7,
+        gt=0,
+        description="longest wait of a record before its block is written; three times that while records are late",
+    )
     block_max_bytes: int = Field(8_000_000, ge=1, description="bytes of records at which a block is written at once")
     recent_ids_minutes: float = Field(60, gt=0, description="event ids younger than this are kept in memory")
     recent_ids_limit: int = Field(1_000_000, ge=1, description="event ids kept in memory for a partition at the most")

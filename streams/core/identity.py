@@ -5,9 +5,12 @@ a database that compares bytes finds the same representatives.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from schemas.identifiers import is_placeholder
+
+#: The types of event that say something about identity.
+IDENTIFYING: Final = ("identify", "alias")
 
 
 class Link(NamedTuple):
@@ -31,7 +34,7 @@ def link_or_alias(event_type: str, anonymous_id: str, user_id: str, previous_id:
     An alias away from the event's own anonymousId is the same statement as an identify: a link. An alias of an id to
     itself says nothing.
     """
-    if event_type not in ("identify", "alias") or is_placeholder(user_id):
+    if event_type not in IDENTIFYING or is_placeholder(user_id):
         return None
     linked = anonymous_id if event_type == "identify" else previous_id
     if is_placeholder(linked):

@@ -11,8 +11,9 @@ from typing import Final
 from streams.core.enrich import PAGE_FIELDS, enrich_page
 from streams.core.redact import FREE_FIELDS, RedactionPolicy, redact_context
 
-#: Pages remembered: 4 MB of usual ones, 40 MB of the longest.
+#: Pages remembered, and the longest that is, in characters: a record may say far more of its page.
 _REMEMBERED: Final = 4096
+_LONGEST: Final = 8192
 _FIELDS: Final = tuple(dict.fromkeys((*FREE_FIELDS, *PAGE_FIELDS)))
 _values_of: Final = itemgetter(*_FIELDS)
 
@@ -26,7 +27,8 @@ class Pages:
 
     def of(self, context: Mapping[str, str]) -> Mapping[str, str]:
         """The fields to put in the place of the context's. Do not change the answer: it is remembered."""
-        return self._completed(_values_of(context))
+        values: tuple[str, ...] = _values_of(context)
+        return self._completed(values) if sum(map(len, values)) <= _LONGEST else self._complete(values)
 
     def _complete(self, values: tuple[str, ...]) -> Mapping[str, str]:
         page = redact_context(dict(zip(_FIELDS, values, strict=True)), self._policy)

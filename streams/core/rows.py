@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from schemas.blocks import Partition
 from schemas.records import CollectedEvent, DeadLetter
 from schemas.stages import EnrichedRun, EventRun, Rejection
-from streams.core.identity import Link, link_or_alias
-
-_IDENTIFYING = ("identify", "alias")
+from streams.core.identity import IDENTIFYING, Link, link_or_alias
 
 
 def event_rows(
@@ -27,7 +25,7 @@ def event_rows(
             event["previousId"],
             session_id,
             kind := event["type"],
-            _identity(record["anonymousId"], event, at) if kind in _IDENTIFYING else "",
+            _identity(record["anonymousId"], event, at) if kind in IDENTIFYING else "",
             event["eventCategory"],
             event["eventAction"],
             event["eventLabel"],

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from schemas.context import CONTEXT_FIELDS
 from streams.core.enrich import COUNTRIES, PAGE_FIELDS, UserAgent, enrich, enrich_page, split_url
+from streams.core.pages import Pages
+from streams.core.redact import DEFAULT_POLICY, FREE_FIELDS, redact_context
 
 CHROME = UserAgent("Chrome", "124.0.0", "Windows", "10", "desktop")
 
@@ -176,3 +178,14 @@ def test_any_context_comes_back_whole_with_every_field(context: dict[str, str]) 
 def test_enriching_twice_is_enriching_once(context: dict[str, str]) -> None:
     once = enriched(**context)
     assert enriched(**once) == once
+
+
+def test_a_page_is_the_same_when_it_is_remembered_and_when_it_is_too_long_for_that() -> None:
+    pages, urls = Pages(DEFAULT_POLICY), ("/a?utm_source=news", "/b?token=1", f"/c?utm_term={'x' * 9_000}")
+    for url in (*urls, *urls):
+        context = {**dict.fromkeys(CONTEXT_FIELDS, ""), "url": f"https://shop.example{url}", "title": "to a@b.example"}
+        redacted = redact_context(context)
+        expected = {**redacted, **enrich_page(redacted)}
+        page = pages.of(context)
+        assert page == {name: expected[name] for name in page}
+        assert set(page) == {*FREE_FIELDS, *PAGE_FIELDS}

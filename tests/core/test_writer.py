@@ -5,9 +5,10 @@ import contextlib
 import dataclasses
 import math
 import random
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import pytest
@@ -24,7 +25,7 @@ from streams.core.enrich import UserAgent
 from streams.core.redact import DEFAULT_POLICY
 from streams.core.sessions import recompute
 from streams.core.validate import Rules
-from streams.pipeline import Pipeline
+from streams.pipeline import Pipeline, Prepared
 from streams.writer import Memory, PartitionWriter, Parts, Pending
 from warehouse.memory import MemoryWarehouse
 
@@ -496,6 +497,39 @@ async def test_while_a_block_is_written_there_is_room_for_another() -> None:
     await writer.write_rest()
     assert told == [True, False]
     assert writer.has_room
+
+
+async def test_while_a_block_is_written_what_came_for_the_next_is_prepared() -> None:
+    prepared = threading.Event()
+
+    class Noting(Pipeline):
+        def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared:
+            if records[0].offset == 1:
+                prepared.set()
+            return super().prepare(records, journals, rules)
+
+    class Slow(MemoryWarehouse):
+        def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+            if block.start == 0:
+                loop.call_soon_threadsafe(writer.put, [Pending(log[1], 0.0, stored.set)])
+                waited.append(prepared.wait(60))
+            super().finish(block, accounts, worker)
+
+    loop, stored, waited = asyncio.get_running_loop(), asyncio.Event(), list[bool]()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(2)]
+    pipeline = Noting(CODEC, DEFAULT_POLICY, lambda _: UserAgent(), lambda _: "", GAP)
+    warehouse = Slow()
+    writer = PartitionWriter(
+        PARTITION, 1, dataclasses.replace(new_parts(warehouse, Letters()), pipeline=pipeline), remembers=True
+    )
+    await writer.open()
+    running = asyncio.create_task(writer.run())
+    writer.put([Pending(log[0], 0.0, None)])
+    await asyncio.wait_for(stored.wait(), 120)
+    await writer.close()
+    await running
+    assert waited == [True]
+    assert_exact(warehouse, {"e0", "e1"})
 
 
 async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> None:
