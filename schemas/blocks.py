@@ -149,10 +149,10 @@ GENERATIONS: Final = 8
 class RecentState:
     """What a new owner of a partition needs: the ids, and the sessions either packed or as spans.
 
-    Visitors come by the million, so nearly all of it are runs of bytes: whole entries of one bucket, one after the
-    other (see `schemas.digests`). Every id received at or after `ids_since` (ms) is among `ids`, which are in the
-    order of time: (time, digests of event keys received at or before it). `packed` are runs of PACKED_SESSION in the
-    order of start, one run a bucket; `sessions` is what cannot be packed.
+    Visitors come by the million, so nearly all of it are runs of bytes, one entry after the other (see
+    `schemas.digests`). Every id received at or after `ids_since` (ms) is among `ids`, which are in the order of time:
+    (time, digests of event keys received at or before it). `packed` are runs of PACKED_SESSION in the order of start,
+    one run a bucket; `sessions` is what cannot be packed.
     """
 
     ids_since: int

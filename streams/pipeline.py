@@ -7,9 +7,11 @@ changes the partition's state, so a failure before it changes nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, groupby
+from itertools import compress, count, groupby
 from operator import itemgetter
 from typing import Final
+
+import msgspec
 
 from schemas.blocks import Accounts, BlockRows, Found
 from schemas.codec import Codec, UndecodableRecord
@@ -152,11 +154,9 @@ class Pipeline:
         for span in found.sessions:
             state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
         rows, to_adopt = BlockRows(), len(state.adopted)
-        for run in prepared.runs:
-            events, times = _put_new(run, state)
-            if events:
-                sessions = _sessionize(run, events, times, state, rows)
-                rows.events.append(event_rows(run, events, times, sessions, state.partition))
+        for run in _put_new(prepared.runs, state):
+            if run.events:
+                rows.events.append(event_rows(run, _sessionize(run, state, rows), state.partition))
         dead = _drop_second_copies(prepared.rejections, state, found)
         rows.dead_letters.extend(dead_letter(rejection, state.partition, now) for rejection in dead)
         state.journals.update(prepared.journals)
@@ -261,18 +261,33 @@ def _visitor(run: EnrichedRun, event: CollectedEvent) -> str:
     return record_key(run.record["companyId"], run.record["anonymousId"] or event["userId"])
 
 
-def _put_new(run: EnrichedRun, state: PartitionState) -> tuple[Sequence[CollectedEvent], Sequence[int]]:
-    """The events of a run that are not stored yet, with their times; the state has them now."""
-    company_id, events, times = run.record["companyId"], run.events, run.times
+def _put_new(runs: Sequence[EnrichedRun], state: PartitionState) -> Sequence[EnrichedRun]:
+    """The runs with those of their events that are not stored yet; the state has them now.
+
+    All of a block at once, which costs a fifth of one run after the other.
+    """
     if state.adopted or state.found:  # hardly ever
-        fresh = [_is_fresh((company_id, event["eventId"]), state) for event in events]
-        events, times = list(compress(events, fresh)), list(compress(times, fresh))
-    keys = [event_key(company_id, event["eventId"]) for event in events]
-    known = state.ids.add_all(keys, run.record["receivedAt"])
-    if known:
-        first = [place not in known for place in range(len(keys))]
-        events, times = list(compress(events, first)), list(compress(times, first))
-    return events, times
+        runs = [
+            _only(run, [_is_fresh((run.record["companyId"], event["eventId"]), state) for event in run.events])
+            for run in runs
+        ]
+    keys = [
+        company + event["eventId"]
+        for run in runs
+        if (company := event_key(run.record["companyId"], ""))
+        for event in run.events
+    ]
+    known = state.ids.add_all(keys, max((run.record["receivedAt"] for run in runs), default=0))
+    place = count()
+    return [_only(run, [next(place) not in known for _ in run.events]) for run in runs] if known else runs
+
+
+def _only(run: EnrichedRun, which: Sequence[bool]) -> EnrichedRun:
+    if all(which):
+        return run
+    return msgspec.structs.replace(
+        run, events=list(compress(run.events, which)), times=list(compress(run.times, which))
+    )
 
 
 def _is_fresh(event: tuple[str, str], state: PartitionState) -> bool:
@@ -289,10 +304,11 @@ def _drop_second_copies(rejections: Sequence[Rejection], state: PartitionState, 
     An event that can be stored never asks for the letters: a letter may be sent again with a fix.
     """
     dead = set(found.dead)
+    stored = state.ids.held([event_key(*_key(rejection)) for rejection in rejections])
     first: list[Rejection] = []
     for rejection in rejections:
         key = _key(rejection)
-        if rejection.event_id and (key in dead or key in state.found or state.ids.seen(event_key(*key))):
+        if rejection.event_id and (key in dead or key in state.found or event_key(*key) in stored):
             continue
         dead.add(key)
         first.append(rejection)
@@ -303,15 +319,13 @@ def _key(rejection: Rejection) -> tuple[str, str]:
     return rejection.company_id, rejection.event_id
 
 
-def _sessionize(
-    run: EnrichedRun, events: Sequence[CollectedEvent], times: Sequence[int], state: PartitionState, rows: BlockRows
-) -> Sequence[str]:
+def _sessionize(run: EnrichedRun, state: PartitionState, rows: BlockRows) -> Sequence[str]:
     """The id of each event's session."""
     ids: list[str] = []
-    visitor, looks = _visitor(run, events[0]), _LOOKS if run.record["anonymousId"] else 0
-    for place, (event, at) in enumerate(zip(events, times, strict=True)):
+    visitor, looks = _visitor(run, run.events[0]), _LOOKS if run.record["anonymousId"] else 0
+    for place, (event, at) in enumerate(zip(run.events, run.times, strict=True)):
         if place < looks:
-            rest = times[place:]
+            rest = run.times[place:]
             if session_id := state.sessions.extend(visitor, min(rest), max(rest)):
                 return ids + [session_id] * len(rest)
         ids.append(_put_in_session(run, event, at, state, rows))

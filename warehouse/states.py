@@ -48,7 +48,7 @@ SELECT number, roundDown(second, {{starts:Array(Int64)}}) AS start, arrayStringC
     SELECT {_NUMBER} AS number, {_SECOND} AS second, {_DIGEST.format("concat(companyId, char(0), eventId)")} AS digest
     FROM event_ids WHERE {_RECENT}
 )
-GROUP BY number, start, {_BUCKET} ORDER BY start
+GROUP BY number, start
 """
 # Parameters of the driver's own form: they name many ids.
 _STORED_IDS: Final = (

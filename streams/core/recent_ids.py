@@ -5,11 +5,13 @@ two keys never share (see `schemas.digests`).
 """
 
 import re
-from array import array
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import reduce
+from itertools import chain
+from operator import or_
 
 from schemas.blocks import GENERATIONS
-from schemas.digests import BUCKET_BITS, DIGEST_BYTES, bucket_of, find_digest, key_digest
+from schemas.digests import DigestSet, Mask, digest_keys
 
 _UUID7 = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 
@@ -22,67 +24,50 @@ class RecentIds:
     number of keys to `limit`, so it is called after every block.
     """
 
-    __slots__ = ("_buckets", "_generations", "_limit", "since")
+    __slots__ = ("_generations", "_limit", "since")
 
     def __init__(self, since: int, limit: int) -> None:
         self.since = since
         self._limit = limit
-        # Digests, those of one generation next to each other, in the order of `_generations`.
-        self._buckets: dict[int, bytes] = {}
         self._generations = [_Generation(since - 1)]
 
     def __len__(self) -> int:
         """The number of keys held."""
-        return sum(generation.size for generation in self._generations)
+        return sum(len(generation.digests) for generation in self._generations)
 
     def __iter__(self) -> Iterator[bytes]:
         """The digests held, in no order."""
-        for bucket in self._buckets.values():
-            for start in range(0, len(bucket), DIGEST_BYTES):
-                yield bucket[start : start + DIGEST_BYTES]
+        return chain.from_iterable(generation.digests for generation in self._generations)
 
-    def seen(self, key: str) -> bool:
-        """Whether the key is held: never true for one that was not added."""
-        digest = key_digest(key)
-        return find_digest(self._buckets.get(bucket_of(digest), b""), digest, DIGEST_BYTES) >= 0
+    def held(self, keys: Sequence[str]) -> Collection[str]:
+        """Those of the keys that are held: never one that was not added."""
+        asked, places = DigestSet.of(digest_keys(keys))
+        return {keys[place] for place in places[self._holds(asked)].tolist()}
 
     def covers(self, oldest: int) -> bool:
         """Whether every earlier copy of an event that is no older than `oldest` must be held."""
         return oldest >= self.since
 
     def add_all(self, keys: Sequence[str], received_at: int) -> Collection[int]:
-        """Hold these keys; the answer is the places of those that were held, or stand further in front, already.
+        """Hold these keys, none of which was received after `received_at`, which may come before earlier ones.
 
-        Times may come out of order, also before `since`.
+        The answer is the places of those that were held, or stand further in front, already.
         """
-        known: set[int] = set()
-        buckets, newest = self._buckets, self._generations[-1]
-        counts = newest.counts
-        for at, digest in enumerate(map(key_digest, keys)):
-            place = digest[0] << 6 | digest[1] >> 2  # as bucket_of, without a call
-            bucket = buckets.get(place, b"")
-            if digest in bucket and find_digest(bucket, digest, DIGEST_BYTES) >= 0:
-                known.add(at)
-            else:
-                buckets[place] = bucket + digest
-                counts[place] += 1
-        newest.size += len(keys) - len(known)
-        if received_at > newest.latest and len(known) < len(keys):
-            newest.latest = received_at
-        if newest.size * GENERATIONS >= self._limit:
+        asked, places = DigestSet.of(digest_keys(keys))
+        held, newest = self._holds(asked), self._generations[-1]
+        if held.all():
+            return range(len(keys))
+        newest.digests = newest.digests.joined(asked.without(held))
+        newest.latest = max(newest.latest, received_at)
+        if len(newest.digests) * GENERATIONS >= self._limit:
             self._generations.append(_Generation(self.since - 1))
-        return known
+        new = places[~held].tolist()
+        return set(range(len(keys))).difference(new) if len(new) < len(keys) else ()
 
     def load(self, ids: Iterable[tuple[int, Iterable[bytes]]]) -> None:
         """Hold what a store knows, before anything is added: `RecentState.ids`, each time's a generation."""
         for latest, runs in ids:
-            generation, buckets = _Generation(latest), self._buckets
-            for run in runs:
-                place = bucket_of(run)
-                buckets[place] = buckets.get(place, b"") + run
-                generation.counts[place] += len(run) // DIGEST_BYTES
-            generation.size = sum(generation.counts)
-            self._generations.insert(-1, generation)
+            self._generations.insert(-1, _Generation(latest, DigestSet.of(b"".join(runs))[0]))
 
     def evict(self, before: int) -> None:
         """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.
@@ -93,20 +78,13 @@ class RecentIds:
         for generation in sorted(self._generations, key=_latest):
             if generation.latest >= before and len(self) <= self._limit:
                 break
-            self._drop(generation)
+            self._generations.remove(generation)
+            self.since = max(self.since, generation.latest + 1)
         if newest not in self._generations:
             self._generations.append(_Generation(self.since - 1))
 
-    def _drop(self, generation: "_Generation") -> None:
-        """Cut the generation out of every bucket: it lies behind those that were begun before it."""
-        older = self._generations[: self._generations.index(generation)]
-        for place, count in enumerate(generation.counts):
-            if count:
-                start = DIGEST_BYTES * sum(other.counts[place] for other in older)
-                bucket = self._buckets[place]
-                self._buckets[place] = bucket[:start] + bucket[start + DIGEST_BYTES * count :]
-        self._generations.remove(generation)
-        self.since = max(self.since, generation.latest + 1)
+    def _holds(self, asked: DigestSet) -> Mask:
+        return reduce(or_, (generation.digests.holds(asked) for generation in self._generations))
 
 
 class Coverage:
@@ -141,14 +119,13 @@ class Coverage:
 
 
 class _Generation:
-    """How many keys it has in each bucket and in all, and a time that none of them was received after."""
+    """Keys, and a time that none of them was received after."""
 
-    __slots__ = ("counts", "latest", "size")
+    __slots__ = ("digests", "latest")
 
-    def __init__(self, latest: int) -> None:
-        self.counts = array("I", bytes(4 << BUCKET_BITS))
+    def __init__(self, latest: int, digests: DigestSet | None = None) -> None:
         self.latest = latest
-        self.size = 0
+        self.digests = DigestSet.of()[0] if digests is None else digests
 
 
 def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> int:

@@ -8,14 +8,8 @@ from schemas.stages import EnrichedRun, EventRun, Rejection
 from streams.core.identity import IDENTIFYING, Link, link_or_alias
 
 
-def event_rows(
-    run: EnrichedRun,
-    events: Sequence[CollectedEvent],
-    times: Sequence[int],
-    sessions: Sequence[str],
-    partition: Partition,
-) -> EventRun:
-    """The rows of these events of a run, each with its time and its session's id."""
+def event_rows(run: EnrichedRun, sessions: Sequence[str], partition: Partition) -> EventRun:
+    """The rows of a run's events, each with its session's id."""
     record = run.record
     own = [
         (
@@ -32,7 +26,7 @@ def event_rows(
             event["value"],
             event["properties"],
         )
-        for event, at, session_id in zip(events, times, sessions, strict=True)
+        for event, at, session_id in zip(run.events, run.times, sessions, strict=True)
     ]
     where = partition.log_id, partition.number, run.offset, record["journal"], record["sequence"]
     return EventRun(own, (record["receivedAt"], record["companyId"], record["anonymousId"], *run.context, *where))

@@ -313,8 +313,8 @@ def test_ids_and_sessions_come_back_as_they_were(warehouse: Warehouse) -> None:
     named = [Session(f"named {n}", SEPTEMBER + 30 * n, SEPTEMBER + 30 * n) for n in (1, 2)]
     assert state.sessions.of(record_key("acme", "odd")) == named
     assert state.sessions.of(record_key("other", visitors[0])) == []
-    assert all(state.ids.seen(event_key("acme", f"{visitor} {n}")) for visitor in visitors for n in range(4))
-    assert not state.ids.seen(event_key("other", f"{visitors[0]} 0"))
+    assert all(state.ids.held([event_key("acme", f"{visitor} {n}")]) for visitor in visitors for n in range(4))
+    assert not state.ids.held([event_key("other", f"{visitors[0]} 0")])
     assert len(state.ids) == len(events) + len(odd)
 
 
@@ -327,10 +327,10 @@ def test_no_more_ids_come_back_than_the_limit_and_the_latest_do(clickhouse: InCl
     state = read_back(clickhouse, since=SEPTEMBER)
     assert limit - 2 <= len(state.ids) <= limit
     for event_id, at in received.items():
-        assert state.ids.seen(event_key("acme", event_id)) == state.ids.covers(at)
+        assert bool(state.ids.held([event_key("acme", event_id)])) == state.ids.covers(at)
     state.ids.evict(SEPTEMBER + 700 * 30 + 1)
     for event_id, at in received.items():
-        assert state.ids.seen(event_key("acme", event_id)) or not state.ids.covers(at)
+        assert state.ids.held([event_key("acme", event_id)]) or not state.ids.covers(at)
 
 
 def test_a_visitor_comes_back_to_the_partition_of_its_key_also_after_merges(clickhouse: InClickHouse) -> None:
@@ -345,7 +345,10 @@ def test_a_visitor_comes_back_to_the_partition_of_its_key_also_after_merges(clic
         for visitor in visitors:
             key = record_key("acme", visitor)
             is_ours = partition_of(key.encode(), 3) == number
-            assert (len(state.sessions.of(key)), state.ids.seen(event_key("acme", f"{visitor}1"))) == (is_ours, is_ours)
+            assert (len(state.sessions.of(key)), len(state.ids.held([event_key("acme", f"{visitor}1")]))) == (
+                is_ours,
+                is_ours,
+            )
 
 
 def test_rows_from_before_the_visitors_hash_was_stored_come_back_as_well(clickhouse: InClickHouse) -> None:
@@ -383,7 +386,7 @@ def test_partitions_read_back_together_leave_out_what_each_has_not_finished(ware
     for partition, recent in warehouse.states.recent(positions, 3, SEPTEMBER).items():
         ids = RecentIds(SEPTEMBER, 1_000)
         ids.load(recent.ids)
-        found = {offset for offset in range(4) if ids.seen(event_key("acme", f"{partition.number} {offset}"))}
+        found = {offset for offset in range(4) if ids.held([event_key("acme", f"{partition.number} {offset}")])}
         assert found == set(range(positions[partition]))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.digests import bucket_of, key_digest
+from schemas.digests import DigestSet, bucket_of, key_digest
 from schemas.identifiers import event_key
 from streams.core.recent_ids import Coverage, RecentIds, oldest_time
 
@@ -25,6 +25,10 @@ steps_of = st.lists(
     st.tuples(st.integers(0, 29), st.integers(-6, 6), st.booleans(), st.integers(0, 40)),
     max_size=60,
 )
+
+
+def seen(ids: RecentIds, key: str) -> bool:
+    return key in ids.held([key])
 
 
 def add_new(ids: RecentIds, key: str, received_at: int) -> bool:
@@ -61,7 +65,7 @@ def test_keys_added_together_are_held_as_if_one_came_after_the_other(batches: li
 def test_a_key_added_at_or_after_since_is_never_new(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
     ids = RecentIds(START - 10, limit)
     for added in run(ids, steps):
-        assert [key for key, at in added.items() if ids.covers(at) and not ids.seen(key)] == []
+        assert [key for key, at in added.items() if ids.covers(at) and not seen(ids, key)] == []
 
 
 @unhurried
@@ -79,7 +83,7 @@ def test_keys_loaded_at_once_are_held_like_those_added_one_by_one(
     assert len(ids) == len(before)
     for added in run(ids, steps):
         held = {key: max(at, added.get(key, at)) for key, at in before.items()} | added
-        assert [key for key, at in held.items() if ids.covers(at) and not ids.seen(key)] == []
+        assert [key for key, at in held.items() if ids.covers(at) and not seen(ids, key)] == []
 
 
 @unhurried
@@ -87,7 +91,7 @@ def test_keys_loaded_at_once_are_held_like_those_added_one_by_one(
 def test_a_key_never_added_is_never_seen(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
     ids = RecentIds(START - 10, limit)
     for added in run(ids, steps):
-        assert [key for key in KEYS if key not in added and ids.seen(key)] == []
+        assert [key for key in KEYS if key not in added and seen(ids, key)] == []
 
 
 @unhurried
@@ -95,7 +99,7 @@ def test_a_key_never_added_is_never_seen(steps: list[tuple[int, int, bool, int]]
 def test_no_key_is_lost_between_evictions(steps: list[tuple[int, int, bool, int]], limit: int) -> None:
     ids = RecentIds(START - 10, limit)
     for added in run(ids, [(number, jitter, False, 0) for number, jitter, _, _ in steps]):
-        assert all(ids.seen(key) for key in added)
+        assert all(seen(ids, key) for key in added)
 
 
 @unhurried
@@ -124,8 +128,8 @@ def test_dropping_by_the_limit_takes_the_oldest_share_and_keeps_the_rest() -> No
         add_new(ids, str(number), START + number)
     ids.evict(START)
     assert (len(ids), ids.since) == (71, START + 10)
-    assert not ids.seen("9")
-    assert ids.seen("10")
+    assert not seen(ids, "9")
+    assert seen(ids, "10")
     assert ids.covers(START + 10)
     assert not ids.covers(START + 9)
 
@@ -143,9 +147,9 @@ def test_eviction_of_everything_leaves_a_working_memory() -> None:
     ids = RecentIds(START, limit=80)
     add_new(ids, "a", START + 5)
     ids.evict(START + 50)
-    assert (len(ids), ids.since, ids.seen("a")) == (0, START + 6, False)
+    assert (len(ids), ids.since, seen(ids, "a")) == (0, START + 6, False)
     add_new(ids, "a", START + 60)
-    assert ids.seen("a")
+    assert seen(ids, "a")
 
 
 def test_the_same_event_id_of_two_tenants_is_two_events() -> None:
@@ -204,3 +208,21 @@ def test_a_key_held_already_is_not_new_and_changes_nothing() -> None:
     assert not add_new(ids, KEYS[0], START + 100)
     ids.evict(START + 2)
     assert (len(ids), ids.since) == (0, START + 2)
+
+
+HALVES = st.sampled_from((b"\0" * 8, b"\0" * 7 + b"\1", b"\x80" + b"\0" * 7, b"\xff" * 8))
+DIGESTS = st.builds(bytes.__add__, HALVES, HALVES)
+
+
+@unhurried
+@given(st.lists(DIGESTS, max_size=12), st.lists(DIGESTS, max_size=12))
+def test_a_set_of_digests_is_a_set_also_where_halves_are_alike(first: list[bytes], second: list[bytes]) -> None:
+    held, _ = DigestSet.of(b"".join(first))
+    asked, places = DigestSet.of(b"".join(second))
+    assert (list(held), list(asked)) == (sorted(set(first)), sorted(set(second)))
+    assert [second.index(digest) for digest in asked] == places.tolist()
+    mask = held.holds(asked)
+    assert mask.tolist() == [digest in first for digest in asked]
+    joined = held.joined(asked.without(mask))
+    assert sorted(joined) == sorted({*first, *second})
+    assert joined.holds(asked).all()
