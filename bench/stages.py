@@ -1,4 +1,7 @@
-"""Which stage of the path a stack belongs to: the innermost frame that one of the stage's names begins or is in."""
+"""Which stage of the path a stack belongs to: the innermost frame that one of the stage's names begins or is in.
+
+Compiled functions have no frame: what they use is the caller's.
+"""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,7 +11,7 @@ from bench.traces import Stack
 #: Program -> stage -> parts of `function (module)`. Stages are asked in this order for every frame, innermost first.
 STAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
     "worker": {
-        "decode": ("(schemas.codec)", "(schemas.avro", "(fastavro"),
+        "decode": ("(schemas.codec)", "(fastavro"),
         "redact": ("(streams.core.redact)",),
         "validate": ("(streams.core.validate)", "(schemas.catalog)", "(schemas.properties)", "(schemas.plan)"),
         "enrich": (
@@ -36,7 +39,7 @@ STAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "check the shape": ("(collector.checking)", "(pydantic", "(collector.times)", "(schemas.identifiers)"),
         "context": ("(collector.context)", "(collector.segment)"),
         "group": ("(collector.grouping)",),
-        "encode Avro": ("(schemas.codec)", "(schemas.avro", "(fastavro"),
+        "encode Avro": ("(schemas.codec)", "(fastavro"),
         "verdicts and answer": ("(collector.answers)",),
         "metrics": ("(prometheus_client",),
         "journal": (

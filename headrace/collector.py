@@ -13,7 +13,7 @@ from collector.journal_sink import JournalSink
 from collector.log_client import LogClient
 from collector.serve import serve
 from collector.settings import CollectorSettings
-from headrace.registered import registered_codec
+from headrace.registered import registered_codec, warn_without_kernel
 from schemas import metrics
 from schemas.settings import BrokerSettings, ClickHouseSettings, CommonSettings, HeadraceSettings
 from schemas.tenants import TenantsFile
@@ -45,6 +45,7 @@ async def run_collector(
     journal_settings: JournalSettings,
 ) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises what the journal's folder and the registry raise."""
+    warn_without_kernel()
     codec = registered_codec(broker)
     tenants = TenantsFile(common.tenants_file)
     journal = Journal.open(

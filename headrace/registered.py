@@ -1,8 +1,12 @@
 """The codec with the ids that this installation uses."""
 
-from schemas.codec import Codec
+import structlog
+
+from schemas.codec import HAS_KERNEL, Codec
 from schemas.registry import register_schemas
 from schemas.settings import BrokerSettings
+
+log = structlog.get_logger(__name__)
 
 
 def registered_codec(broker: BrokerSettings) -> Codec:
@@ -11,3 +15,13 @@ def registered_codec(broker: BrokerSettings) -> Codec:
         return Codec()
     password = broker.schema_registry_password.get_secret_value()
     return Codec(register_schemas(broker.schema_registry_url, broker.schema_registry_username, password))
+
+
+def warn_without_kernel() -> None:
+    """Log a line where Avro is read and written by fastavro alone: correct, but the processor's time is scarce."""
+    if not HAS_KERNEL:
+        log.warning(
+            "avro_kernel_not_compiled",
+            effect="fastavro reads and writes all events, at several times the cost",
+            remedy="install a C compiler, and Headrace again",
+        )

@@ -13,7 +13,7 @@ import structlog
 
 from headrace.faults import FragileClickHouse, FragileLetters, Reach, make_commits_fragile, reach_in
 from headrace.log_fit import LogFit
-from headrace.registered import registered_codec
+from headrace.registered import registered_codec, warn_without_kernel
 from schemas.blocks import StoreUnavailable
 from schemas.codec import Codec
 from schemas.fit import LedgerRefused
@@ -125,6 +125,7 @@ async def run_worker(
         failures.append(error)
         stopping.set()
 
+    warn_without_kernel()
     codec = registered_codec(broker)
     letters: LetterLog = KafkaLetterLog(codec, broker.client_options())
     reach = reach_in(settings.faults_dir) if settings.faults_dir else None

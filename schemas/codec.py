@@ -3,11 +3,14 @@
 Ids come from the schema registry where one is set (`schemas.registry`), else from the files themselves: a file's
 number is fixed in `FILE_IDS` and never reused. A reader takes every version it has a file for, and resolves it to the
 newest by Avro's rules.
+
+fastavro is the reference. The compiled kernel (`schemas.avro_kernel`) does the same at a fraction of the cost where it
+was built and can; whatever it refuses is fastavro's.
 """
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +18,20 @@ from typing import Any, Final
 import fastavro
 from fastavro.types import Schema
 
-from schemas.avro_code import NoCode, Read, Write, compile_reader, compile_writer
 from schemas.records import CollectedRecord, DeadLetter
 from schemas.topics import COLLECTED, DEAD_LETTER
 
+try:
+    from schemas.avro_kernel import NoCode, compile_reader, compile_writer
+except ImportError:  # there was no C compiler when this was installed
+    HAS_KERNEL = False
+else:
+    HAS_KERNEL = True
+
+#: Bytes and where the value begins -> the value and where it ends.
+Read = Callable[[bytes, int], tuple[Any, int]]
+#: The value -> its bytes.
+Write = Callable[[Any], bytes]
 AVRO_DIR: Final = Path(__file__).parent / "avro"
 #: (topic, version) -> the id used where there is no schema registry.
 FILE_IDS: Final[Mapping[tuple[str, int], int]] = {(COLLECTED, 1): 1, (DEAD_LETTER, 1): 2}
@@ -54,8 +67,8 @@ def parsed_schema(topic: str, version: int) -> Schema:
 
 
 @cache
-def _code(topic: str, version: int) -> tuple[Read, Write] | None:
-    """Straight code for a topic's version, None where there is none for its types."""
+def _compiled(topic: str, version: int) -> tuple[Read, Write] | None:
+    """The kernel's functions for a topic's version, None where it has none for its types."""
     schema = without_logical_types(json.loads(schema_text(topic, version)))
     try:
         return compile_reader(schema), compile_writer(schema)
@@ -66,16 +79,19 @@ def _code(topic: str, version: int) -> tuple[Read, Write] | None:
 class Codec:
     """Encodes with the newest version of a topic and decodes every known one.
 
-    `ids` maps (topic, version) to the id on the wire; `FILE_IDS` where there is no registry.
+    `ids` maps (topic, version) to the id on the wire; `FILE_IDS` where there is no registry. Without `kernel` fastavro
+    does all.
     """
 
-    def __init__(self, ids: Mapping[tuple[str, int], int] = FILE_IDS) -> None:
+    def __init__(self, ids: Mapping[tuple[str, int], int] = FILE_IDS, *, kernel: bool = HAS_KERNEL) -> None:
         self._newest = {topic: versions(topic)[-1] for topic in (COLLECTED, DEAD_LETTER)}
         self._headers = {
             topic: b"\x00" + ids[topic, version].to_bytes(4, "big") for topic, version in self._newest.items()
         }
         self._schemas = {topic: parsed_schema(topic, version) for topic, version in self._newest.items()}
-        self._code = {topic: _code(topic, version) for topic, version in self._newest.items()}
+        self._compiled = {
+            topic: _compiled(topic, version) if kernel else None for topic, version in self._newest.items()
+        }
         self._by_id = {number: key for key, number in ids.items()}
 
     def encode_collected(self, record: CollectedRecord) -> bytes:
@@ -97,10 +113,10 @@ class Codec:
         return letter
 
     def _encode(self, topic: str, record: CollectedRecord | DeadLetter) -> bytes:
-        if code := self._code[topic]:
+        if compiled := self._compiled[topic]:
             try:
-                return self._headers[topic] + code[1](record)
-            except Exception:  # whatever straight code cannot write, fastavro can, or says why not
+                return self._headers[topic] + compiled[1](record)
+            except Exception:  # whatever the kernel cannot write, fastavro can, or says why not
                 pass
         out = io.BytesIO()
         out.write(self._headers[topic])
@@ -108,13 +124,13 @@ class Codec:
         return out.getvalue()
 
     def _decode(self, topic: str, data: bytes) -> Any:
-        code = self._code[topic]
-        if code and data.startswith(self._headers[topic]):
+        compiled = self._compiled[topic]
+        if compiled and data.startswith(self._headers[topic]):
             try:
-                record, end = code[0](data, _HEADER)
+                record, end = compiled[0](data, _HEADER)
                 if end == len(data):
                     return record
-            except Exception:  # whatever straight code cannot read, fastavro can, or says why not
+            except Exception:  # whatever the kernel cannot read, fastavro can, or says why not
                 pass
         return self._decode_any(topic, data)
 
