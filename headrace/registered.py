@@ -18,7 +18,7 @@ def registered_codec(broker: BrokerSettings) -> Codec:
 
 
 def warn_without_kernel() -> None:
-    """Log a line where Avro is read and written by fastavro alone: correct, but the processor's time is scarce."""
+    """Log a line where the kernel is not compiled: fastavro does the same alone, and costs several times as much."""
     if not HAS_KERNEL:
         log.warning(
             "avro_kernel_not_compiled",

@@ -289,6 +289,7 @@ LENGTHS = [0, 1, 62, 63, 64, 65, 127, 128, 129, 255, 256, 8191, 8192, 8193]
 TEXTS = st.builds(
     lambda text, length: (text * length)[:length], st.sampled_from(["a", "é", "aé", "☃"]), st.sampled_from(LENGTHS)
 )
+DOUBLES = st.none() | st.floats(allow_nan=False) | st.integers(-(2**53), 2**53)
 NUMBERS = st.sampled_from(EDGES) | st.integers(-(2**63), 2**63 - 1) | st.integers(2**40, 2**41)
 
 
@@ -306,7 +307,7 @@ def test_it_reads_and_writes_every_length_and_number_as_fastavro_does(
 
 
 @settings(max_examples=300, deadline=None)
-@given(TEXTS, TEXTS, NUMBERS, st.none() | st.floats(allow_nan=False) | st.integers(), st.integers(0, 20))
+@given(TEXTS, TEXTS, NUMBERS, DOUBLES, st.integers(0, 20))
 def test_the_kernel_leaves_what_is_usual_to_nobody(
     read: Read, write: Write, first: str, second: str, at: int, value: float | None, count: int
 ) -> None:
