@@ -163,8 +163,9 @@ class RecentState:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to a lookup."""
+    """The answer to a lookup. `spans` are those that were asked for: `sessions` has all that touch them."""
 
     ids: frozenset[tuple[str, str]] = frozenset()
     sessions: Sequence[SessionSpan] = ()
     dead: frozenset[tuple[str, str]] = frozenset()
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -43,6 +43,9 @@ _context_values: Final = itemgetter(*CONTEXT_FIELDS)
 _own_context: Final = itemgetter("context")
 #: How many of a run's events to place singly before looking no more whether all others are of one session.
 _LOOKS: Final = 4
+#: What is late comes with more of the same visitor and about the same time, whose sessions are looked up along with it
+#: (ms to each side).
+_ALONG_MS: Final = 6 * 3_600_000
 #: The order of the path, and the name of each stage in metrics and docs.
 STAGES: Final = ("validate", "redact", "enrich", "dedupe", "sessionize", "identify", "rows")
 
@@ -127,7 +130,8 @@ class Pipeline:
 
     def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":
         """What lies further back than the state: ids to look up, and visitors with the times of interest."""
-        wanted, coverage, needs_lookup = Wanted(), Coverage(state.ids.since), state.sessions.needs_lookup
+        wanted, coverage, sessions = Wanted(), Coverage(state.ids.since), state.sessions
+        needs_lookup, around = sessions.needs_lookup, self.gap + _ALONG_MS
         for run in prepared.runs:
             company_id, received_at = run.record["companyId"], run.record["receivedAt"]
             ids = [event["eventId"] for event in run.events]
@@ -137,11 +141,11 @@ class Pipeline:
                 wanted.ids.update((company_id, event_id) for event_id in compress(ids, old))
             if needs_lookup(min(run.times)):
                 for event, at in zip(run.events, run.times, strict=True):
-                    if needs_lookup(at):
-                        first, last = wanted.spans.get(key := _visitor(run, event), (at, at))
+                    if needs_lookup(at) and not sessions.has_loaded(key := _visitor(run, event), at):
+                        first, last = wanted.spans.get(key, (at, at))
                         wanted.spans[key] = (min(first, at), max(last, at))
         for key, (first, last) in wanted.spans.items():
-            wanted.spans[key] = (first - self.gap, last + self.gap)
+            wanted.spans[key] = (first - around, last + around)
         wanted.rejected.update(_key(rejection) for rejection in prepared.rejections if rejection.event_id)
         wanted.ids |= wanted.rejected
         return wanted
@@ -151,6 +155,8 @@ class Pipeline:
         state.found.update(found.ids)
         for span in found.sessions:
             state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
+        for visitor, (first, last) in found.spans.items():
+            state.sessions.note_loaded(visitor, first, last)
         rows, to_adopt = BlockRows(), len(state.adopted)
         for run in prepared.runs:
             events, times = _put_new(run, state)

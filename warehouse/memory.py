@@ -171,7 +171,7 @@ class MemoryWarehouse:
             for letter in self.dead_letters.values()
             if letter["source"] == "streams" and not _is_of(letter, Block(partition, position, _NO_END))
         }
-        return Found(frozenset(stored & set(ids)), touching, frozenset(dead & set(rejected)))
+        return Found(frozenset(stored & set(ids)), touching, frozenset(dead & set(rejected)), spans)
 
     def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]:
         """Events of other logs' blocks of the partition that are not in the ledger, their views filled."""

@@ -156,7 +156,8 @@ class ClickHouseStateStore:
     ) -> Found:
         """Which ids are stored, which rejected events have a letter, the visitors' sessions that touch their spans."""
         where = {**_where(partition), "position": position}
-        return Found(self._ids(_STORED_IDS, where, ids), self._sessions(spans), self._ids(_DEAD_IDS, where, rejected))
+        stored, dead = self._ids(_STORED_IDS, where, ids), self._ids(_DEAD_IDS, where, rejected)
+        return Found(stored, self._sessions(spans), dead, spans)
 
     def _ids(self, sql: str, where: Mapping[str, Any], ids: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         if not ids:

@@ -8,14 +8,14 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.blocks import Accounts, Block, BlockRows, Claim, Partition, StoreUnavailable
+from schemas.blocks import Accounts, Block, BlockRows, Claim, Found, Partition, StoreUnavailable
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.records import CollectedEvent, CollectedRecord, DeadLetter
@@ -30,6 +30,7 @@ from streams.writer import Memory, PartitionWriter, Parts, Pending
 from warehouse.memory import MemoryWarehouse
 
 MINUTE = 60_000
+HOUR = 60 * MINUTE
 GAP = 30 * MINUTE
 NOW = 1_790_000_000_000
 PARTITION = Partition("log", "events.collected", 0)
@@ -445,6 +446,38 @@ async def test_a_bad_event_is_stored_when_it_comes_again_with_a_fix_and_its_next
         2 - dead,
     ]
     assert_exact(warehouse, {"e"})
+
+
+class AskedWarehouse(MemoryWarehouse):
+    """Notes how many ids, visitors and rejected events it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int, int]] = []
+
+    def lookup(
+        self,
+        partition: Partition,
+        position: int,
+        ids: Collection[tuple[str, str]],
+        spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
+    ) -> Found:
+        self.asked.append((len(ids), len(spans), len(rejected)))
+        return super().lookup(partition, position, ids, spans, rejected)
+
+
+async def test_the_sessions_of_a_visitor_who_comes_late_again_are_not_looked_up_again() -> None:
+    warehouse = AskedWarehouse()
+    hours = (26, 24, 21, 50, 25)  # the fourth is far from the others, and what is known of a visitor is one span
+    visitors = ["a", "a", "a", "a", "b"]
+    log = [
+        log_record(n, visitor, [collected_event(f"e{n}", NOW - late * HOUR), collected_event(f"now {n}", NOW)])
+        for n, (visitor, late) in enumerate(zip(visitors, hours, strict=True))
+    ]
+    await deliver(new_parts(warehouse, Letters()), log, [1] * len(log))
+    assert [spans for _, spans, _ in warehouse.asked] == [1, 0, 0, 1, 1]
+    assert_exact(warehouse, {f"{name}{n}" for name in ("e", "now ") for n in range(5)})
 
 
 async def test_bad_events_of_two_tenants_with_one_id_are_two_events() -> None:
