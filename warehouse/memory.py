@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from schemas.blocks import (
+    END_OF_TIME,
     Accounts,
     Block,
     BlockRows,
@@ -157,9 +158,10 @@ class MemoryWarehouse:
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> Found:
         """Stored ids and letters among these, and the visitors' sessions that touch their spans."""
-        rows = self._finished(partition, position)
+        rows = [row for row in self._finished(partition, position) if self._value(row, "receivedAt") < ids_since]
         stored = {(self._value(row, "companyId"), self._value(row, "eventId")) for row in rows}
         touching = [
             span

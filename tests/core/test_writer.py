@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.blocks import Accounts, Block, BlockRows, Claim, Found, Partition, StoreUnavailable
+from schemas.blocks import END_OF_TIME, Accounts, Block, BlockRows, Claim, Found, Partition, StoreUnavailable
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.records import CollectedEvent, CollectedRecord, DeadLetter
@@ -462,9 +462,10 @@ class AskedWarehouse(MemoryWarehouse):
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> Found:
         self.asked.append((len(ids), len(spans), len(rejected)))
-        return super().lookup(partition, position, ids, spans, rejected)
+        return super().lookup(partition, position, ids, spans, rejected, ids_since)
 
 
 async def test_the_sessions_of_a_visitor_who_comes_late_again_are_not_looked_up_again() -> None:
