@@ -157,13 +157,15 @@ class RecentState:
     Visitors come by the million, so nearly all of it are runs of bytes: whole entries of one bucket, one after the
     other (see `schemas.digests`). Every id received at or after `ids_since` (ms) is among `ids`, which are in the
     order of time: (time, digests of event keys received at or before it). `packed` are runs of PACKED_SESSION in the
-    order of start, one run a bucket; `sessions` is what cannot be packed.
+    order of start, one run a bucket; `sessions` is what cannot be packed. No record of the topic that was received at
+    or after `letters_since` has been stored: nor has any of its dead letters.
     """
 
     ids_since: int
     ids: list[tuple[int, list[bytes]]] = field(default_factory=list)
     packed: list[bytes] = field(default_factory=list)
     sessions: list[SessionSpan] = field(default_factory=list)
+    letters_since: int = END_OF_TIME
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,8 +146,9 @@ class Pipeline:
                         wanted.spans[key] = (min(first, at), max(last, at))
         for key, (first, last) in wanted.spans.items():
             wanted.spans[key] = (first - around, last + around)
-        wanted.rejected.update(_key(rejection) for rejection in prepared.rejections if rejection.event_id)
-        wanted.ids |= wanted.rejected
+        bad = [rejection for rejection in prepared.rejections if rejection.event_id]
+        wanted.ids.update(_key(one) for one in bad if not state.ids.covers(one.oldest))
+        wanted.rejected.update(_key(one) for one in bad if not state.letters.covers(one.oldest))
         return wanted
 
     def settle(self, prepared: "Prepared", state: PartitionState, found: Found, now: int) -> "Settled":
@@ -230,7 +231,7 @@ class Prepared:
 class Wanted:
     """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time.
 
-    `rejected` are those of the ids that may have a dead letter.
+    `rejected` are ids that may have a dead letter.
     """
 
     ids: set[tuple[str, str]] = field(default_factory=set)
@@ -238,7 +239,7 @@ class Wanted:
     rejected: set[tuple[str, str]] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.spans)
+        return bool(self.ids or self.spans or self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,13 +295,14 @@ def _drop_second_copies(rejections: Sequence[Rejection], state: PartitionState, 
 
     An event that can be stored never asks for the letters: a letter may be sent again with a fix.
     """
-    dead = set(found.dead)
     first: list[Rejection] = []
     for rejection in rejections:
-        key = _key(rejection)
-        if rejection.event_id and (key in dead or key in state.found or state.ids.seen(event_key(*key))):
-            continue
-        dead.add(key)
+        if rejection.event_id:
+            key = _key(rejection)
+            is_dead = key in state.letters or key in found.dead
+            if is_dead or key in state.found or state.ids.seen(event_key(*key)):
+                continue
+            state.letters.add(key, rejection.received_at)
         first.append(rejection)
     return first
 

@@ -149,7 +149,9 @@ class MemoryWarehouse:
             if self._value(row, "receivedAt") >= since
         )
         digests = [(at, [key_digest(event_key(company, event))]) for at, company, event in ids]
-        return RecentState(since, digests, sessions=[span for span in self._spans() if span.end >= since])
+        received = (each.last_received_at for block, each in self.ledger if block.partition.topic == partition.topic)
+        sessions = [span for span in self._spans() if span.end >= since]
+        return RecentState(since, digests, sessions=sessions, letters_since=max(received, default=0) + 1)
 
     def lookup(
         self,

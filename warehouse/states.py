@@ -35,6 +35,7 @@ _JOURNALS = """
 SELECT journal, max(sequence) FROM blocks ARRAY JOIN mapKeys(journals) AS journal, mapValues(journals) AS sequence
 WHERE topic = {topic:String} AND partition = {number:UInt32} GROUP BY journal
 """
+_RECEIVED = "SELECT toUnixTimestamp64Milli(max(lastReceivedAt)) FROM blocks WHERE topic = {topic:String}"
 _RECENT = f"receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}"
 _SECOND = "intDiv(toUnixTimestamp64Milli(receivedAt), 1000)"
 _SECONDS = f"""
@@ -120,7 +121,8 @@ class ClickHouseStateStore:
         where = {**_where(next(iter(positions))), "partitions": partitions, "since": since}
         where |= {"numbers": list(numbers), "positions": list(positions.values())}
         starts, ids_since = _slices(self._rows(_SECONDS, where), since, self._id_limit)
-        recent = {number: RecentState(ids_since) for number in numbers}
+        letters_since = self._rows(_RECEIVED, where)[0][0] + 1
+        recent = {number: RecentState(ids_since, letters_since=letters_since) for number in numbers}
         if starts:
             self._read_ids({**where, "since": ids_since}, starts, recent)
         self._read_sessions(where, recent)

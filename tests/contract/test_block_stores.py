@@ -275,6 +275,21 @@ def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wareho
     assert SEPTEMBER <= received_at < SEPTEMBER + 1000
 
 
+def test_nothing_stored_was_received_at_or_after_the_time_since_when_letters_are_remembered(
+    warehouse: Warehouse,
+) -> None:
+    def letters_since() -> int:
+        return warehouse.states.recent({PARTITION: 1}, 1, SEPTEMBER)[PARTITION].letters_since
+
+    assert letters_since() == 1
+    for number, received in enumerate((SEPTEMBER + 5, SEPTEMBER + 7, 0, SEPTEMBER + 6)):
+        other = dataclasses.replace(PARTITION, log_id=f"log {number}", number=number)
+        warehouse.blocks.finish(Block(other, 0, 1), Accounts(records=1, last_received_at=received), "w")
+    letters = dataclasses.replace(PARTITION, topic="events.dead_letter")
+    warehouse.blocks.finish(Block(letters, 0, 1), Accounts(records=1, last_received_at=OCTOBER), "w")
+    assert letters_since() == SEPTEMBER + 8
+
+
 def test_ids_that_were_received_since_are_not_answered(warehouse: Warehouse) -> None:
     rows = [row(f"e{n}", SEPTEMBER, receivedAt=SEPTEMBER + n) for n in range(4)]
     warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of(rows)))
