@@ -1,6 +1,7 @@
 """From the text of a body to its events: JSON in one of three shapes. A refusal raises RequestRefused."""
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -29,14 +30,24 @@ class _PlainBatch(msgspec.Struct, rename="camel", gc=False):
     context: Any = None
 
 
+class _CutBatch(msgspec.Struct, rename="camel", gc=False):
+    batch: list[msgspec.Raw]
+    sent_at: Any = None
+    context: Any = None
+
+
 _read_plain: Final = msgspec.json.Decoder(_PlainBatch).decode
+_read_cut: Final = msgspec.json.Decoder(_CutBatch).decode
+_read_event: Final = msgspec.json.Decoder(PlainEvent).decode
+#: Events of a request that may not be plain while it still pays to read each by itself.
+_FEW: Final = 4
 
 
 @dataclass(slots=True)
 class Batch:
     """The events of a request as sent, with what the request says of all of them: sentAt, context, type (`kind`).
 
-    `plain` are the events where all of them could be read at once, straight from the text.
+    `plain` are the events where nearly all of them could be read straight from the text; None for one that could not.
     """
 
     count: int
@@ -45,7 +56,7 @@ class Batch:
     kind: str | None
     text: bytes
     shape: Any  # of `text`, with its events as msgspec.Raw
-    plain: list[PlainEvent] | None = None
+    plain: Sequence[PlainEvent | None] | None = None
     _events: list[Any] = field(default_factory=list)
 
     @property
@@ -61,8 +72,8 @@ class Batch:
             return self.events
         return [{**event, "type": self.kind} if isinstance(event, dict) else event for event in self.events]
 
-    def payloads(self) -> list[bytes]:
-        """Each event's JSON text, cut out of the body unchanged, as POST /v1/batch would take it alone.
+    def payloads(self, places: Collection[int]) -> dict[int, bytes]:
+        """The JSON text of the events at these places, cut out of the body unchanged, as POST /v1/batch would take it.
 
         So a type or a context that only the request names is put at its end. Raises RequestRefused for a body that is
         nested too deep to be cut.
@@ -72,7 +83,7 @@ class Batch:
         except RecursionError as error:
             raise RequestRefused(Reason.INVALID_JSON, "The body is nested too deep.", letter=self.text) from error
         raws = cut.batch if isinstance(cut, _Envelope) else cut if isinstance(cut, list) else [cut]
-        return [self._whole(event, bytes(raw).strip()) for event, raw in zip(self.events, raws, strict=True)]
+        return {place: self._whole(self.events[place], bytes(raws[place]).strip()) for place in places}
 
     def _whole(self, event: Any, payload: bytes) -> bytes:
         if not isinstance(event, dict):
@@ -126,16 +137,37 @@ def parse_batch(text: bytes, kind: str | None) -> Batch:
 
 
 def _parse_plain(text: bytes) -> Batch | None:
-    """An object with `batch` whose events are all plain, read at half the cost; None: it needs a closer look."""
+    """An object with `batch` whose events are nearly all plain, read at half the cost; None: it needs a closer look."""
     if b"\\u0000" in text:
         return None
     try:
         if not text.isascii():
             text.decode()  # what msgspec skips, it does not check
         plain = _read_plain(text)
+    except msgspec.ValidationError:
+        return _parse_singly(text)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     return Batch(len(plain.batch), plain.sent_at, plain.context, None, text, _Envelope, plain.batch)
+
+
+def _parse_singly(text: bytes) -> Batch | None:
+    """As `_parse_plain`, each event by itself."""
+    plain: list[PlainEvent | None] = []
+    odd = 0
+    try:
+        cut = _read_cut(text)
+        for event in cut.batch:
+            try:
+                plain.append(_read_event(event))
+            except msgspec.ValidationError:
+                plain.append(None)
+                odd += 1
+                if odd > _FEW:
+                    return None
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return Batch(len(plain), cut.sent_at, cut.context, None, text, _Envelope, plain)
 
 
 def _parse_any(text: bytes, kind: str | None) -> Batch:

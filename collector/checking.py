@@ -25,10 +25,11 @@ def check_shapes(events: list[Any]) -> Sequence[Sent | Refused]:
     try:
         return msgspec.convert(events, list[PlainEvent])
     except msgspec.ValidationError:
-        return [_check_shape(event) for event in events]
+        return [check_shape(event) for event in events]
 
 
-def _check_shape(event: Any) -> Sent | Refused:
+def check_shape(event: Any) -> Sent | Refused:
+    """As `check_shapes`, one event."""
     try:
         return msgspec.convert(event, PlainEvent)
     except msgspec.ValidationError:

@@ -3,19 +3,19 @@
 What is wrong with an event is a value, never an exception, and every rejected event becomes a dead letter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from collector.answers import Refused
 from collector.arrival import Arrival
 from collector.batch import Batch
-from collector.checking import check_shapes, collect
+from collector.checking import check_shape, check_shapes, collect
 from collector.context import Contexts
 from collector.grouping import Groups
 from collector.letters import letter_of_event
 from collector.sink import Outgoing
 from collector.times import epoch_ms_or_none
-from schemas.sent import MAX_EVENT_ID
+from schemas.sent import MAX_EVENT_ID, Sent
 
 
 class Intake(NamedTuple):
@@ -40,7 +40,7 @@ def take(batch: Batch, arrival: Arrival) -> Intake:
     groups = Groups(arrival.company_id, arrival.received_at, epoch_ms_or_none(batch.sent_at))
     event_ids: list[str] = []
     refused: dict[int, Refused] = {}
-    for sent in check_shapes(batch.typed_events()) if batch.plain is None else batch.plain:
+    for sent in _shapes(batch):
         event = sent if isinstance(sent, Refused) else collect(sent, arrival)
         if isinstance(event, Refused):
             refused[len(event_ids)] = event
@@ -53,8 +53,14 @@ def take(batch: Batch, arrival: Arrival) -> Intake:
     return Intake(groups.outgoing() + letters, event_ids, refused)
 
 
+def _shapes(batch: Batch) -> Sequence[Sent | Refused]:
+    if batch.plain is None:
+        return check_shapes(batch.typed_events())
+    return [sent or check_shape(batch.events[place]) for place, sent in enumerate(batch.plain)]
+
+
 def _letters(batch: Batch, arrival: Arrival, event_ids: list[str], refused: Mapping[int, Refused]) -> list[Outgoing]:
-    payloads, request_id = batch.payloads(), arrival.mint_id()
+    payloads, request_id = batch.payloads(refused), arrival.mint_id()
     return [
         letter_of_event(arrival, f"collector/{request_id}/{at}", at, event_ids[at], why, payloads[at])
         for at, why in refused.items()

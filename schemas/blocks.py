@@ -7,6 +7,9 @@ from typing import Final, NamedTuple, Protocol
 from schemas.records import DeadLetter
 from schemas.stages import EventRun
 
+#: ms; later than anything that is received, and a time that ClickHouse can hold.
+END_OF_TIME: Final = 9_000_000_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:
@@ -119,9 +122,10 @@ class StateStore(Protocol):
     `position` is the offset after the last block in the ledger (0: none) and the highest sequence of each journal that
     the partition has stored. `recent` gives the ids received, and the sessions that ended, at or after `since`, of
     partitions of one log's topic as of their positions: all of a worker's at once, as each would read the same rows.
-    `lookup` answers for what is older than that: which of these (companyId, eventId) are stored, which of the
-    `rejected` have a dead letter of streams already, and every session of these visitors (record key -> earliest and
-    latest time of interest). Rows of unfinished blocks of the partition are left out. All raise StoreUnavailable.
+    `lookup` answers for what is older than that: which of these (companyId, eventId) are stored and were received
+    before `ids_since`, which of the `rejected` have a dead letter of streams already, and every session of these
+    visitors (record key -> earliest and latest time of interest). Rows of unfinished blocks of the partition are left
+    out. All raise StoreUnavailable.
     """
 
     def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]: ...
@@ -137,6 +141,7 @@ class StateStore(Protocol):
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> "Found": ...
 
 
@@ -152,19 +157,22 @@ class RecentState:
     Visitors come by the million, so nearly all of it are runs of bytes, one entry after the other (see
     `schemas.digests`). Every id received at or after `ids_since` (ms) is among `ids`, which are in the order of time:
     (time, digests of event keys received at or before it). `packed` are runs of PACKED_SESSION in the order of start,
-    one run a bucket; `sessions` is what cannot be packed.
+    one run a bucket; `sessions` is what cannot be packed. No event of the topic that was received at or after
+    `letters_since` has a dead letter of streams in the store.
     """
 
     ids_since: int
     ids: list[tuple[int, list[bytes]]] = field(default_factory=list)
     packed: list[bytes] = field(default_factory=list)
     sessions: list[SessionSpan] = field(default_factory=list)
+    letters_since: int = END_OF_TIME
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The answer to a lookup."""
+    """The answer to a lookup. `spans` are those that were asked for: `sessions` has all that touch them."""
 
     ids: frozenset[tuple[str, str]] = frozenset()
     sessions: Sequence[SessionSpan] = ()
     dead: frozenset[tuple[str, str]] = frozenset()
+    spans: Mapping[str, tuple[int, int]] = field(default_factory=dict)

@@ -57,7 +57,10 @@ class EnrichedRun(msgspec.Struct, frozen=True, gc=False):
 
 
 class Rejection(msgspec.Struct, frozen=True):
-    """An event (or, at position -1, a whole record) that cannot be stored, and why."""
+    """An event (or, at position -1, a whole record) that cannot be stored, and why.
+
+    `oldest` is the earliest time at which a copy of the event may have been received (ms), 0 where nothing is known.
+    """
 
     offset: int
     position: int
@@ -67,6 +70,7 @@ class Rejection(msgspec.Struct, frozen=True):
     company_id: str = ""
     event_id: str = ""
     received_at: int = 0
+    oldest: int = 0
     content_type: str = "json"
     payload: bytes = b""
 

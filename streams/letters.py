@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from aiokafka.partitioner import DefaultPartitioner
+from aiokafka.producer.message_accumulator import BatchBuilder
 
 from schemas.blocks import BlockRows, Found, StoreUnavailable
 from schemas.codec import Codec, UndecodableRecord
@@ -19,6 +21,9 @@ from streams.core.rows import dead_letter
 from streams.core.state import PartitionState
 from streams.core.validate import Rules
 from streams.pipeline import Prepared, Settled, Wanted
+
+_BATCH_BYTES: Final = 256 << 10  # before they are compressed
+_partition_of: Final = DefaultPartitioner()
 
 
 class LetterLog(Protocol):
@@ -39,13 +44,31 @@ class KafkaLetterLog:
         self._starting = asyncio.Lock()  # the writers of all partitions share the producer
 
     async def send(self, letters: Sequence[DeadLetter]) -> None:
-        """Send all, wait for all."""
+        """Send all, wait for all. In batches made here: a letter by itself costs three times as much."""
         try:
             producer = await self._started()
-            acknowledged = [await producer.send(DEAD_LETTER, **self._encode(letter)) for letter in letters]
-            await asyncio.gather(*acknowledged)
+            partitions = sorted(await producer.partitions_for(DEAD_LETTER))
+            batches = self._batches(producer, letters, partitions)
+            await asyncio.gather(
+                *[await producer.send_batch(batch, DEAD_LETTER, partition=to) for to, batch in batches]
+            )
         except KafkaError as error:
             raise StoreUnavailable(f"The log did not take {len(letters)} dead letters: {error!r}.") from error
+
+    def _batches(
+        self, producer: AIOKafkaProducer, letters: Sequence[DeadLetter], partitions: Sequence[int]
+    ) -> list[tuple[int, BatchBuilder]]:
+        """The letters in batches, each with the partition that its letters' keys give."""
+        batches: list[tuple[int, BatchBuilder]] = []
+        filling: dict[int, BatchBuilder] = {}
+        for letter in letters:
+            record = self._encode(letter)
+            to = _partition_of(record["key"], partitions, partitions)
+            if to not in filling or filling[to].append(timestamp=None, **record) is None:  # it is full
+                batch = filling[to] = producer.create_batch()
+                batches.append((to, batch))
+                batch.append(timestamp=None, **record)
+        return batches
 
     def _encode(self, letter: DeadLetter) -> dict[str, bytes]:
         """Key and value. A payload that would make the record larger than a broker takes is cut: the row has it whole.
@@ -62,7 +85,9 @@ class KafkaLetterLog:
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                producer = AIOKafkaProducer(**self._options, acks="all", linger_ms=5, compression_type="lz4")
+                producer = AIOKafkaProducer(
+                    **self._options, acks="all", max_batch_size=_BATCH_BYTES, compression_type="lz4"
+                )
                 try:
                     await producer.start()
                 except BaseException:

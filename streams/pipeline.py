@@ -45,6 +45,9 @@ _context_values: Final = itemgetter(*CONTEXT_FIELDS)
 _own_context: Final = itemgetter("context")
 #: How many of a run's events to place singly before looking no more whether all others are of one session.
 _LOOKS: Final = 4
+#: What is late comes with more of the same visitor and about the same time, whose sessions are looked up along with it
+#: (ms to each side).
+_ALONG_MS: Final = 6 * 3_600_000
 #: The order of the path, and the name of each stage in metrics and docs.
 STAGES: Final = ("validate", "redact", "enrich", "dedupe", "sessionize", "identify", "rows")
 
@@ -129,7 +132,8 @@ class Pipeline:
 
     def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":
         """What lies further back than the state: ids to look up, and visitors with the times of interest."""
-        wanted, coverage, needs_lookup = Wanted(), Coverage(state.ids.since), state.sessions.needs_lookup
+        wanted, coverage, sessions = Wanted(), Coverage(state.ids.since), state.sessions
+        needs_lookup, around = sessions.needs_lookup, self.gap + _ALONG_MS
         for run in prepared.runs:
             company_id, received_at = run.record["companyId"], run.record["receivedAt"]
             ids = [event["eventId"] for event in run.events]
@@ -139,13 +143,14 @@ class Pipeline:
                 wanted.ids.update((company_id, event_id) for event_id in compress(ids, old))
             if needs_lookup(min(run.times)):
                 for event, at in zip(run.events, run.times, strict=True):
-                    if needs_lookup(at):
-                        first, last = wanted.spans.get(key := _visitor(run, event), (at, at))
+                    if needs_lookup(at) and not sessions.has_loaded(key := _visitor(run, event), at):
+                        first, last = wanted.spans.get(key, (at, at))
                         wanted.spans[key] = (min(first, at), max(last, at))
         for key, (first, last) in wanted.spans.items():
-            wanted.spans[key] = (first - self.gap, last + self.gap)
-        wanted.rejected.update(_key(rejection) for rejection in prepared.rejections if rejection.event_id)
-        wanted.ids |= wanted.rejected
+            wanted.spans[key] = (first - around, last + around)
+        bad = [rejection for rejection in prepared.rejections if rejection.event_id]
+        wanted.ids.update(_key(one) for one in bad if not state.ids.covers(one.oldest))
+        wanted.rejected.update(_key(one) for one in bad if not state.letters.covers(one.oldest))
         return wanted
 
     def settle(self, prepared: "Prepared", state: PartitionState, found: Found, now: int) -> "Settled":
@@ -153,6 +158,8 @@ class Pipeline:
         state.found.update(found.ids)
         for span in found.sessions:
             state.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
+        for visitor, (first, last) in found.spans.items():
+            state.sessions.note_loaded(visitor, first, last)
         rows, to_adopt = BlockRows(), len(state.adopted)
         for run in _put_new(prepared.runs, state):
             if run.events:
@@ -224,7 +231,7 @@ class Prepared:
 class Wanted:
     """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time.
 
-    `rejected` are those of the ids that may have a dead letter.
+    `rejected` are ids that may have a dead letter.
     """
 
     ids: set[tuple[str, str]] = field(default_factory=set)
@@ -232,7 +239,7 @@ class Wanted:
     rejected: set[tuple[str, str]] = field(default_factory=set)
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.spans)
+        return bool(self.ids or self.spans or self.rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,14 +310,15 @@ def _drop_second_copies(rejections: Sequence[Rejection], state: PartitionState, 
 
     An event that can be stored never asks for the letters: a letter may be sent again with a fix.
     """
-    dead = set(found.dead)
     stored = state.ids.held([event_key(*_key(rejection)) for rejection in rejections])
     first: list[Rejection] = []
     for rejection in rejections:
-        key = _key(rejection)
-        if rejection.event_id and (key in dead or key in state.found or event_key(*key) in stored):
-            continue
-        dead.add(key)
+        if rejection.event_id:
+            key = _key(rejection)
+            is_dead = key in state.letters or key in found.dead
+            if is_dead or key in state.found or event_key(*key) in stored:
+                continue
+            state.letters.add(key, rejection.received_at)
         first.append(rejection)
     return first
 

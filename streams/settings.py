@@ -21,7 +21,10 @@ class WorkerSettings(HeadraceSettings):
     block_linger_seconds: float = Field(
         0.7,
         gt=0,
-        description="longest wait of a record before its block is written; three times that while records are late",
+        description=(
+            "longest wait of a record before its block is written; three times that while records are late, and of a "
+            "dead letter"
+        ),
     )
     block_max_bytes: int = Field(8_000_000, ge=1, description="bytes of records at which a block is written at once")
     recent_ids_minutes: float = Field(60, gt=0, description="event ids younger than this are kept in memory")

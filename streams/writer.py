@@ -281,7 +281,7 @@ class PartitionWriter:
         found = Found()
         if wanted:
             metrics.WORKER_LOOKUPS.inc(len(wanted.ids) + len(wanted.spans))
-            asked = wanted.ids, wanted.spans, wanted.rejected
+            asked = wanted.ids, wanted.spans, wanted.rejected, state.ids.since
             found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, *asked))
         return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
 

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from schemas.blocks import (
+    END_OF_TIME,
     Accounts,
     Block,
     BlockRows,
@@ -148,7 +149,10 @@ class MemoryWarehouse:
             if self._value(row, "receivedAt") >= since
         )
         digests = [(at, [key_digest(event_key(company, event))]) for at, company, event in ids]
-        return RecentState(since, digests, sessions=[span for span in self._spans() if span.end >= since])
+        letters = (each for each in self.dead_letters.values() if each["source"] == "streams")
+        received = (each["receivedAt"] for each in letters if each["topic"] == partition.topic)
+        sessions = [span for span in self._spans() if span.end >= since]
+        return RecentState(since, digests, sessions=sessions, letters_since=max(received, default=0) + 1)
 
     def lookup(
         self,
@@ -157,9 +161,10 @@ class MemoryWarehouse:
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> Found:
         """Stored ids and letters among these, and the visitors' sessions that touch their spans."""
-        rows = self._finished(partition, position)
+        rows = [row for row in self._finished(partition, position) if self._value(row, "receivedAt") < ids_since]
         stored = {(self._value(row, "companyId"), self._value(row, "eventId")) for row in rows}
         touching = [
             span
@@ -171,7 +176,7 @@ class MemoryWarehouse:
             for letter in self.dead_letters.values()
             if letter["source"] == "streams" and not _is_of(letter, Block(partition, position, _NO_END))
         }
-        return Found(frozenset(stored & set(ids)), touching, frozenset(dead & set(rejected)))
+        return Found(frozenset(stored & set(ids)), touching, frozenset(dead & set(rejected)), spans)
 
     def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]:
         """Events of other logs' blocks of the partition that are not in the ledger, their views filled."""

@@ -9,7 +9,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any, Final
 
-from schemas.blocks import GENERATIONS, Found, Partition, RecentState, SessionSpan, StoreUnavailable
+import orjson
+
+from schemas.blocks import END_OF_TIME, GENERATIONS, Found, Partition, RecentState, SessionSpan, StoreUnavailable
 from schemas.digests import BUCKET_BITS, DIGEST_BYTES
 from warehouse.client import ClickHouse, available
 
@@ -33,6 +35,9 @@ _JOURNALS = """
 SELECT journal, max(sequence) FROM blocks ARRAY JOIN mapKeys(journals) AS journal, mapValues(journals) AS sequence
 WHERE topic = {topic:String} AND partition = {number:UInt32} GROUP BY journal
 """
+_LAST_LETTER = """
+SELECT toUnixTimestamp64Milli(max(receivedAt)) FROM dead_letters WHERE topic = {topic:String} AND source = 'streams'
+"""
 _RECENT = f"receivedAt >= fromUnixTimestamp64Milli({{since:Int64}}) AND {_OURS} AND NOT {_UNFINISHED}"
 _SECOND = "intDiv(toUnixTimestamp64Milli(receivedAt), 1000)"
 _SECONDS = f"""
@@ -50,15 +55,18 @@ SELECT number, roundDown(second, {{starts:Array(Int64)}}) AS start, arrayStringC
 )
 GROUP BY number, start
 """
-# Parameters of the driver's own form: they name many ids.
+# Parameters of the driver's own form: many pairs, as one text, which costs both sides a third of naming each of them.
+_AMONG: Final = "IN JSONExtract(%(pairs)s, 'Array(Tuple(String, String))')"
 _STORED_IDS: Final = (
-    "SELECT companyId, eventId FROM event_ids WHERE (companyId, eventId) IN %(ids)s AND NOT "
+    f"SELECT companyId, eventId FROM event_ids WHERE (companyId, eventId) {_AMONG} "
+    "AND receivedAt < fromUnixTimestamp64Milli(%(since)s) AND NOT "
     "(logId = %(log)s AND logPartition = %(number)s AND logOffset >= %(position)s)"
 )
 _DEAD_IDS: Final = (
-    "SELECT companyId, eventId FROM dead_letters WHERE (companyId, eventId) IN %(ids)s AND source = 'streams' AND NOT "
+    f"SELECT companyId, eventId FROM dead_letters WHERE (companyId, eventId) {_AMONG} AND source = 'streams' AND NOT "
     "(logId = %(log)s AND topic = %(topic)s AND partition = %(number)s AND offset >= %(position)s)"
 )
+_OF_VISITORS: Final = f"WHERE (companyId, visitorId) {_AMONG}"
 # A PACKED_SESSION has the numbers' bytes in the order of their weight.
 _BYTES = "reinterpretAsFixedString(byteSwap(toUInt64({})))"
 _RECENT_SESSIONS = f"""
@@ -115,7 +123,8 @@ class ClickHouseStateStore:
         where = {**_where(next(iter(positions))), "partitions": partitions, "since": since}
         where |= {"numbers": list(numbers), "positions": list(positions.values())}
         starts, ids_since = _slices(self._rows(_SECONDS, where), since, self._id_limit)
-        recent = {number: RecentState(ids_since) for number in numbers}
+        letters_since = self._rows(_LAST_LETTER, where)[0][0] + 1
+        recent = {number: RecentState(ids_since, letters_since=letters_since) for number in numbers}
         if starts:
             self._read_ids({**where, "since": ids_since}, starts, recent)
         self._read_sessions(where, recent)
@@ -153,24 +162,26 @@ class ClickHouseStateStore:
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> Found:
         """Which ids are stored, which rejected events have a letter, the visitors' sessions that touch their spans."""
-        where = {**_where(partition), "position": position}
-        return Found(self._ids(_STORED_IDS, where, ids), self._sessions(spans), self._ids(_DEAD_IDS, where, rejected))
+        where = {**_where(partition), "position": position, "since": ids_since}
+        stored, dead = self._ids(_STORED_IDS, where, ids), self._ids(_DEAD_IDS, where, rejected)
+        return Found(stored, self._sessions(spans), dead, spans)
 
     def _ids(self, sql: str, where: Mapping[str, Any], ids: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         if not ids:
             return frozenset()
-        return frozenset((company, event) for company, event in self._rows(sql, {**where, "ids": tuple(ids)}))
+        return frozenset((company, event) for company, event in self._rows(sql, {**where, "pairs": _as_json(ids)}))
 
     def _sessions(self, spans: Mapping[str, tuple[int, int]]) -> list[SessionSpan]:
         if not spans:
             return []
-        visitors = tuple((company_id, visitor) for company_id, _, visitor in (key.partition(":") for key in spans))
-        where = "WHERE (companyId, visitorId) IN %(visitors)s"
-        sql = f"SELECT {_VISITOR}, s.sessionId, {_SPANS} FROM session_parts AS s {where} {_BY_OVERRIDE}"
-        targets = self._rows(f"{_OVERRIDES} {where} {_BY_OVERRIDE}", {"visitors": visitors})
-        stored = merge_overridden(self._rows(sql, {"visitors": visitors}), targets)
+        visitors = [(company_id, visitor) for company_id, _, visitor in (key.partition(":") for key in spans)]
+        pairs = {"pairs": _as_json(visitors)}
+        sql = f"SELECT {_VISITOR}, s.sessionId, {_SPANS} FROM session_parts AS s {_OF_VISITORS} {_BY_OVERRIDE}"
+        targets = self._rows(f"{_OVERRIDES} {_OF_VISITORS} {_BY_OVERRIDE}", pairs)
+        stored = merge_overridden(self._rows(sql, pairs), targets)
         return [span for span in stored if span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]]
 
     def _columns(self, sql: str, parameters: Mapping[str, Any]) -> Sequence[Sequence[Any]]:
@@ -182,6 +193,10 @@ class ClickHouseStateStore:
 
 def _where(partition: Partition) -> dict[str, Any]:
     return {"log": partition.log_id, "topic": partition.topic, "number": partition.number}
+
+
+def _as_json(pairs: Collection[tuple[str, str]]) -> str:
+    return orjson.dumps(list(pairs)).decode()
 
 
 def _slices(seconds: Sequence[tuple[Any, ...]], since: int, limit: int) -> tuple[list[int], int]:

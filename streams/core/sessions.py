@@ -15,10 +15,14 @@ from typing import Final, NamedTuple
 from schemas.digests import DIGEST_BYTES, PACKED_SESSION, bucket_of, find_digest, key_digest
 
 _SIZE: Final = PACKED_SESSION.size
-_END_AT: Final = 24  # where the last event's time lies in an entry
+_START_AT: Final = 16  # where the first event's time lies in an entry
+_END_AT: Final = 24  # and the last event's
 _END: Final = Struct(">q")
+_TIMES: Final = Struct(">qq")
 _ENDS: Final = Struct(">24xq16x")
 _NEVER: Final = 1 << 62
+#: Visitors of whom is remembered what was loaded, some 300 bytes each; beyond, all of them are looked up again.
+_LOADED_VISITORS: Final = 50_000
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -51,14 +55,27 @@ class Sessions:
     """The sessions of one partition: all that ended at or after `since`, and older ones that were loaded.
 
     What is older lies in the store. Before `put`, an event that `needs_lookup` has its visitor's stored sessions that
-    lie within `gap` of it loaded. What the store answers may lag behind what is held here, but `evict` may only be
-    called when the store has everything that was put, and not between a lookup and its `load`.
+    lie within `gap` of it loaded, unless `has_loaded` says that they were. What the store answers may lag behind what
+    is held here, but `evict` may only be called when the store has everything that was put, and not between a lookup
+    and its `load`.
 
     Sessions are held packed, 48 bytes each, those of one visitor in the order of their start; a `Session` is made of
     an entry where more than the last one's times matter.
     """
 
-    __slots__ = ("_buckets", "_digest", "_end", "_entry", "_extras", "_gap", "_last_id", "_start", "_visitor", "since")
+    __slots__ = (
+        "_buckets",
+        "_digest",
+        "_end",
+        "_entry",
+        "_extras",
+        "_gap",
+        "_last_id",
+        "_loaded",
+        "_start",
+        "_visitor",
+        "since",
+    )
 
     def __init__(self, gap: int, since: int) -> None:
         self.since = since
@@ -66,6 +83,8 @@ class Sessions:
         self._buckets: dict[int, bytearray] = {}
         # By visitor's and session's digest: ids that are no UUID, and ids overridden to a session's own.
         self._extras: dict[bytes, tuple[str, tuple[str, ...]]] = {}
+        # By visitor: from when to when every session that the store has is held.
+        self._loaded: dict[str, tuple[int, int]] = {}
         # The visitor asked for last, and its last session, from its start on; `_entry` is where its end is written.
         self._visitor, self._digest = "", key_digest("")
         self._start, self._end = _NEVER, -_NEVER
@@ -91,8 +110,25 @@ class Sessions:
         return [self._session(*entry) for entry in PACKED_SESSION.iter_unpack(bucket) if entry[0] == digest]
 
     def needs_lookup(self, at: int) -> bool:
-        """Whether an event at `at` could touch a session that is not held."""
+        """Whether an event at `at` could touch a session that is not held, of a visitor of whom none was loaded."""
         return at - self._gap < self.since
+
+    def has_loaded(self, visitor: str, at: int) -> bool:
+        """Whether every session of the visitor that an event at `at` could touch was loaded, and is held since."""
+        first, last = self._loaded.get(visitor, (_NEVER, -_NEVER))
+        return first <= at - self._gap and at + self._gap <= last
+
+    def note_loaded(self, visitor: str, first: int, last: int) -> None:
+        """Remember until the next eviction that every stored session that touches this time of the visitor is held.
+
+        One span a visitor: the last, with the one before where they meet.
+        """
+        before = self._loaded.get(visitor)
+        if before is None and len(self._loaded) >= _LOADED_VISITORS:
+            self._loaded.clear()
+        if before is not None and before[0] <= last and first <= before[1]:
+            first, last = min(first, before[0]), max(last, before[1])
+        self._loaded[visitor] = (first, last)
 
     def load_packed(self, runs: Iterable[bytes]) -> None:
         """Hold what a store knows, before anything is put: runs as in `RecentState.packed`."""
@@ -117,6 +153,8 @@ class Sessions:
             return Placement(session_id)
         if at > self._end:
             return self._open_last(visitor, at)
+        if session_id := self._join(at):
+            return Placement(session_id)
         held = self.of(visitor)
         touched = [session for session in held if session.start - self._gap <= at <= session.end + self._gap]
         if not touched:
@@ -152,6 +190,7 @@ class Sessions:
         if before <= self.since:
             return
         self.since = before
+        self._loaded.clear()
         for place, bucket in list(self._buckets.items()):
             ended = [index for index, (end,) in enumerate(_ENDS.iter_unpack(bucket)) if end < before]
             for index in reversed(ended):
@@ -180,6 +219,25 @@ class Sessions:
         bucket += PACKED_SESSION.pack(self._digest, at, at, bytes.fromhex(self._last_id.replace("-", "")))
         self._start = self._end = at
         return Placement(self._last_id)
+
+    def _join(self, at: int) -> str:
+        """Have the only session of the visitor at hand that lies within `gap` of `at` reach it; '': it is not one.
+
+        Its place among the visitor's sessions stays, so its times are written where they lie.
+        """
+        bucket, digest, first, last = self._entry[0], self._digest, at - self._gap, at + self._gap
+        touched = [
+            (index, entry)
+            for index, entry in enumerate(PACKED_SESSION.iter_unpack(bucket))
+            if entry[0] == digest and entry[1] <= last and first <= entry[2]
+        ]
+        if len(touched) != 1:
+            return ""
+        ((index, (_, start, end, uuid)),) = touched
+        _TIMES.pack_into(bucket, index * _SIZE + _START_AT, min(start, at), max(end, at))
+        self._turn_to(self._visitor)
+        session_id, _ = self._extras.get(digest + uuid) or (_uuid_text(uuid), ())
+        return session_id
 
     def _session(self, visitor: bytes, start: int, end: int, uuid: bytes) -> Session:
         session_id, merged = self._extras.get(visitor + uuid) or (_uuid_text(uuid), ())

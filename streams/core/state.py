@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from schemas.blocks import Partition, RecentState
 from streams.core.recent_ids import RecentIds
+from streams.core.recent_letters import RecentLetters
 from streams.core.sessions import Session, Sessions
 
 
@@ -20,6 +21,7 @@ class PartitionState:
     journals: dict[str, int]
     ids: RecentIds
     sessions: Sessions
+    letters: RecentLetters = field(default_factory=RecentLetters)
     found: set[tuple[str, str]] = field(default_factory=set)
     adopted: set[tuple[str, str]] = field(default_factory=set)
 
@@ -27,6 +29,7 @@ class PartitionState:
         """Take over what was read back."""
         self.ids.since = max(self.ids.since, recent.ids_since)
         self.ids.load(recent.ids)
+        self.letters.since = recent.letters_since
         self.sessions.load_packed(recent.packed)
         for span in recent.sessions:
             self.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
@@ -34,5 +37,6 @@ class PartitionState:
     def evict(self, ids_before: int, sessions_before: int) -> None:
         """Forget what is old; allowed only when everything up to `position` is stored."""
         self.ids.evict(ids_before)
+        self.letters.evict(ids_before)
         self.sessions.evict(sessions_before)
         self.found.clear()

@@ -11,6 +11,7 @@ from schemas.records import CollectedEvent, CollectedRecord
 from schemas.stages import DecodedRecord, Rejection, ValidatedRecord
 from schemas.tenants import Tenant
 from streams.core.clock import clock_error
+from streams.core.recent_ids import oldest_time
 from streams.core.replay import http_form
 
 #: A little less than a calendar month, so that nothing is stored that the table's TTL would remove at once.
@@ -100,5 +101,6 @@ def reject_event(
         company_id=record["companyId"],
         event_id=event["eventId"],
         received_at=record["receivedAt"],
+        oldest=oldest_time(event["timestamp"], at, event["eventId"], record["receivedAt"]),
         payload=http_form(record, event, at),
     )

@@ -275,6 +275,65 @@ def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wareho
     assert SEPTEMBER <= received_at < SEPTEMBER + 1000
 
 
+def test_no_stored_letter_was_received_at_or_after_the_time_since_when_letters_are_remembered(
+    warehouse: Warehouse,
+) -> None:
+    def letters_since() -> int:
+        return warehouse.states.recent({PARTITION: 1}, 1, SEPTEMBER)[PARTITION].letters_since
+
+    assert letters_since() == 1
+    received = SEPTEMBER + 5, SEPTEMBER + 7, 0, SEPTEMBER + 6
+    letters = [letter(f"e{n}", n, f"log {n}", partition=n, receivedAt=at) for n, at in enumerate(received)]
+    others = [
+        letter("of the collector", 8, source="collector", receivedAt=OCTOBER),
+        letter("of another topic", 9, topic="events.dead_letter", receivedAt=OCTOBER),
+    ]
+    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(dead_letters=[*letters, *others]))
+    assert letters_since() == SEPTEMBER + 8
+
+
+def test_ids_that_were_received_since_are_not_answered(warehouse: Warehouse) -> None:
+    rows = [row(f"e{n}", SEPTEMBER, receivedAt=SEPTEMBER + n) for n in range(4)]
+    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of(rows)))
+    ids = [("acme", f"e{n}") for n in range(5)]
+    found = warehouse.states.lookup(PARTITION, 1, ids, {}, (), SEPTEMBER + 2)
+    assert found.ids == {("acme", "e0"), ("acme", "e1")}
+    assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == set(ids[:4])
+
+
+ODD_TEXTS = [
+    "'",
+    "\\",
+    "\\'",
+    '"',
+    '\\"',
+    "%",
+    "%(log)s",
+    "{log:String}",
+    ";",
+    "a\tb\nc\rd",
+    "\x01\x7f",
+    "`",
+    "ä\u2028😀\ufffd",
+    "]]",
+    "\\u0041",
+]
+
+
+def test_texts_of_every_kind_are_looked_up_as_they_are(warehouse: Warehouse) -> None:
+    rows = [row(text, SEPTEMBER, companyId=company, anonymousId=text) for text in ODD_TEXTS for company in ("a", "'")]
+    letters = [letter(text, n, companyId="a") for n, text in enumerate(ODD_TEXTS)]
+    warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of(rows), dead_letters=letters))
+    ids = {(company, text) for text in ODD_TEXTS for company in ("a", "'")}
+    others = {("b", "'"), ("a", ""), ("a", "A"), ("a", "\\\\"), ("a", "a b c d")}
+    spans = {record_key(company, text): (SEPTEMBER, SEPTEMBER) for company, text in ids | others}
+    found = warehouse.states.lookup(PARTITION, 1_000, ids | others, spans, ids | others)
+    assert found.ids == ids
+    assert {span.visitor for span in found.sessions} == {record_key(company, text) for company, text in ids}
+    assert found.dead == {("a", text) for text in ODD_TEXTS}
+    assert found.spans == spans
+
+
 def read_back(warehouse: Warehouse, since: int, partitions: int = 1, number: int = 0) -> PartitionState:
     """The state of a partition that has stored everything."""
     partition = dataclasses.replace(PARTITION, number=number)

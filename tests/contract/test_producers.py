@@ -8,6 +8,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from collector.log_client import LogClient
+from collector.record_batch import partition_of
 from schemas.blocks import StoreUnavailable
 from schemas.codec import Codec
 from schemas.records import DeadLetter
@@ -60,6 +61,20 @@ async def test_dead_letters_of_all_partitions_at_once_are_each_on_the_log_once(
 ) -> None:
     await asyncio.gather(*(letters.send([letter(f"letter {n}")]) for n in range(50)))
     assert sorted(found["key"] for found in await stored(broker)) == sorted(f"letter {n}" for n in range(50))
+
+
+async def test_more_dead_letters_than_a_batch_holds_are_on_the_log_once_each_in_its_keys_partition_and_in_order(
+    broker: Broker, letters: KafkaLetterLog
+) -> None:
+    sent = [letter(f"letter {n:03}", bytes(5_000)) for n in range(400)]
+    await letters.send(sent)
+    found = await broker.records(DEAD_LETTER)
+    names = {at: [CODEC.decode_dead_letter(value)["key"] for _, value in records] for at, records in found.items()}
+    due: dict[int, list[str]] = {at: [] for at in range(len(found))}
+    for each in sent:
+        due[partition_of(f"acme:{each['key']}".encode(), len(found))].append(each["key"])
+    assert names == due
+    assert all(names.values())
 
 
 async def test_a_dead_letter_larger_than_a_record_may_be_is_cut_and_not_waited_for(

@@ -16,6 +16,7 @@ from schemas.reasons import Reason
 from tests.collecting import NOW_MS, event, events_of, letters_of, records_of
 
 SENDER = Sender("203.0.113.77", "DE", "Mozilla/5.0")
+ARRIVAL = Arrival("acme", SENDER, NOW_MS, lambda: "minted")
 
 
 def take_body(body: Any, kind: str | None = None, sender: Sender = SENDER) -> Intake:
@@ -329,3 +330,34 @@ def test_events_read_straight_from_the_text_become_what_they_become_by_way_of_it
         take(batch, Arrival("acme", Sender("203.0.113.77"), NOW_MS, lambda: "minted")) for batch in (straight, by_value)
     )
     assert one == other
+
+
+@pytest.mark.parametrize("odd", range(7))
+def test_a_few_odd_events_among_plain_ones_become_what_they_become_by_way_of_their_value(odd: int) -> None:
+    kinds: list[dict[str, Any]] = [
+        {"type": None},
+        {"userId": 5},
+        {"eventId": 7},
+        {"kind": "page", "type": "x"},
+        {"value": "1"},
+        {"type": 3},
+    ]
+    events = [event(eventId=str(number)) for number in range(7)]
+    for number in range(odd):
+        events[number] |= kinds[number]
+    straight = parse_batch(json.dumps({"batch": events, "sentAt": 5}).encode(), None)
+    assert (straight.plain is None) == (odd > 4)
+    one, other = (take(batch, ARRIVAL) for batch in (straight, replace(straight, plain=None)))
+    assert one == other
+    assert [at for at, why in one.refused.items() if why] == [number for number in range(odd) if number not in (1, 2)]
+
+
+@pytest.mark.parametrize("fault", [b"1e999", b'"\\q"', b"01", b"[", b'"\\ud800"'])
+def test_a_fault_outside_of_plain_events_refuses_the_body_where_one_of_them_is_rejected(fault: bytes) -> None:
+    text = b'{"batch":[{"type":"page","userId":"u","x":%b},{"type":"none"}]}' % fault
+    if fault == b'"\\ud800"':  # it is repaired
+        assert take_body(text).accepted == 1
+        return
+    with pytest.raises(RequestRefused) as refused:
+        take_body(text)
+    assert refused.value.reason is Reason.INVALID_JSON

@@ -53,22 +53,28 @@ class Store:
 
 @dataclass
 class Worker:
-    """A partition's worker: looks up a block at once, places its events, commits now or later."""
+    """A partition's worker: looks up a block at once, places its events, commits now or later.
+
+    With what an event needs it loads what lies up to `along` further to each side.
+    """
 
     store: Store
+    along: int = 0
     state: Sessions = field(default_factory=lambda: Sessions(GAP, -GAP))
     pending: list[tuple[Event, Placement]] = field(default_factory=list)
 
     def place(self, events: Sequence[Event]) -> list[Placement]:
-        for visitor, at in events:
-            if self.state.needs_lookup(at):
-                self.look_up(visitor, at)
+        late = [event for event in events if self.state.needs_lookup(event[1]) and not self.state.has_loaded(*event)]
+        for visitor, at in late:
+            self.look_up(visitor, at)
         return [self.state.put(visitor, at) for visitor, at in events]
 
     def look_up(self, visitor: str, at: int) -> None:
+        first, last = at - GAP - self.along, at + GAP + self.along
         for session in self.store.sessions(visitor):
-            if session.start - GAP <= at <= session.end + GAP:
+            if session.start <= last and first <= session.end:
                 self.state.load(visitor, session)
+        self.state.note_loaded(visitor, first, last)
 
     def take(self, events: Sequence[Event]) -> None:
         self.pending += zip(events, self.place(events), strict=True)
@@ -110,8 +116,11 @@ step = st.one_of(
 )
 
 
-def run(steps: Sequence[tuple[str, object]]) -> Worker:
-    worker = Worker(Store())
+alongs = st.sampled_from([0, 4, 20])
+
+
+def run(steps: Sequence[tuple[str, object]], along: int = 0) -> Worker:
+    worker = Worker(Store(), along)
     for name, argument in steps:
         getattr(worker, name)(*([] if argument is None else [argument]))
     worker.commit()
@@ -127,9 +136,9 @@ def grouped(rows: Sequence[tuple[str, str, int]], store: Store, visitor: str) ->
 
 
 @unhurried
-@given(st.lists(step, max_size=25))
-def test_sessions_equal_a_recomputation_over_the_stored_events(steps: list[tuple[str, object]]) -> None:
-    store = run(steps).store
+@given(st.lists(step, max_size=25), alongs)
+def test_sessions_equal_a_recomputation_over_the_stored_events(steps: list[tuple[str, object]], along: int) -> None:
+    store = run(steps, along).store
     for visitor in (ALICE, BOB):
         groups = grouped(store.rows, store, visitor)
         expected = recompute((at for owner, _, at in store.rows if owner == visitor), GAP)
@@ -137,9 +146,11 @@ def test_sessions_equal_a_recomputation_over_the_stored_events(steps: list[tuple
 
 
 @unhurried
-@given(st.lists(step, max_size=25))
-def test_every_event_is_stored_in_the_session_that_a_recomputation_gives_it(steps: list[tuple[str, object]]) -> None:
-    store = run(steps).store
+@given(st.lists(step, max_size=25), alongs)
+def test_every_event_is_stored_in_the_session_that_a_recomputation_gives_it(
+    steps: list[tuple[str, object]], along: int
+) -> None:
+    store = run(steps, along).store
     for visitor in (ALICE, BOB):
         groups = grouped(store.rows, store, visitor)
         expected = recompute((at for owner, _, at in store.rows if owner == visitor), GAP)
@@ -151,9 +162,9 @@ def test_every_event_is_stored_in_the_session_that_a_recomputation_gives_it(step
 
 
 @unhurried
-@given(st.lists(step, max_size=25))
-def test_overrides_take_one_hop_and_lead_to_an_earlier_start(steps: list[tuple[str, object]]) -> None:
-    store = run(steps).store
+@given(st.lists(step, max_size=25), alongs)
+def test_overrides_take_one_hop_and_lead_to_an_earlier_start(steps: list[tuple[str, object]], along: int) -> None:
+    store = run(steps, along).store
     starts: dict[str, int] = {}
     for _, session_id, at in store.rows:
         starts[session_id] = min(at, starts.get(session_id, at))
@@ -163,9 +174,9 @@ def test_overrides_take_one_hop_and_lead_to_an_earlier_start(steps: list[tuple[s
 
 
 @unhurried
-@given(st.lists(step, max_size=25))
-def test_the_memory_holds_every_session_that_ended_since(steps: list[tuple[str, object]]) -> None:
-    worker = run(steps)
+@given(st.lists(step, max_size=25), alongs)
+def test_the_memory_holds_every_session_that_ended_since(steps: list[tuple[str, object]], along: int) -> None:
+    worker = run(steps, along)
     for visitor in (ALICE, BOB):
         held = worker.state.of(visitor)
         stored = {session.session_id: session for session in worker.store.sessions(visitor)}
@@ -239,6 +250,35 @@ def test_a_lookup_is_needed_exactly_where_a_forgotten_session_may_lie_within_the
     assert state.needs_lookup(209)
     state.evict(150)
     assert state.since == 200
+
+
+def test_what_was_loaded_is_known_for_its_visitor_and_time_until_the_next_eviction() -> None:
+    state = Sessions(gap=10, since=1_000)
+    assert not state.has_loaded(ALICE, 150)
+    state.note_loaded(ALICE, 100, 200)
+    assert [at for at in (109, 110, 190, 191) if state.has_loaded(ALICE, at)] == [110, 190]
+    assert not state.has_loaded(BOB, 150)
+    state.evict(1_000)
+    assert state.has_loaded(ALICE, 150)
+    state.evict(1_001)
+    assert not state.has_loaded(ALICE, 150)
+
+
+def test_two_times_that_were_loaded_are_one_where_they_meet_and_else_the_last_counts() -> None:
+    state = Sessions(gap=10, since=1_000)
+    state.note_loaded(ALICE, 100, 200)
+    state.note_loaded(ALICE, 200, 300)
+    assert all(state.has_loaded(ALICE, at) for at in (110, 200, 290))
+    state.note_loaded(ALICE, 400, 500)
+    assert [state.has_loaded(ALICE, at) for at in (200, 350, 450)] == [False, False, True]
+
+
+def test_of_few_visitors_is_known_what_was_loaded() -> None:
+    state = Sessions(gap=10, since=1_000)
+    for number in range(60_000):
+        state.note_loaded(f"acme:{number}", 0, 100)
+    assert not state.has_loaded("acme:0", 50)
+    assert state.has_loaded("acme:59999", 50)
 
 
 def test_eviction_forgets_what_ended_before_and_keeps_the_rest() -> None:

@@ -8,14 +8,14 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.blocks import Accounts, Block, BlockRows, Claim, Partition, StoreUnavailable
+from schemas.blocks import END_OF_TIME, Accounts, Block, BlockRows, Claim, Found, Partition, StoreUnavailable
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.records import CollectedEvent, CollectedRecord, DeadLetter
@@ -30,6 +30,7 @@ from streams.writer import Memory, PartitionWriter, Parts, Pending
 from warehouse.memory import MemoryWarehouse
 
 MINUTE = 60_000
+HOUR = 60 * MINUTE
 GAP = 30 * MINUTE
 NOW = 1_790_000_000_000
 PARTITION = Partition("log", "events.collected", 0)
@@ -86,6 +87,26 @@ class FragileWarehouse(MemoryWarehouse):
     def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
         super().finish(block, accounts, worker)
         self._burn("after finish")
+
+
+class AskedWarehouse(MemoryWarehouse):
+    """Notes how many ids, visitors and rejected events it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[int, int, int]] = []
+
+    def lookup(
+        self,
+        partition: Partition,
+        position: int,
+        ids: Collection[tuple[str, str]],
+        spans: Mapping[str, tuple[int, int]],
+        rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
+    ) -> Found:
+        self.asked.append((len(ids), len(spans), len(rejected)))
+        return super().lookup(partition, position, ids, spans, rejected, ids_since)
 
 
 STEPS = ("before claim", "after claim", "before insert", "after insert", "after write", "after finish")
@@ -430,6 +451,42 @@ async def test_a_bad_event_that_comes_again_is_a_duplicate_and_has_one_letter(st
     assert_exact(warehouse, {"good"})
 
 
+def bad_record(offset: int, made: int, received: int) -> LogRecord:
+    return log_record(offset, "a", [collected_event("bad", made, **BAD)], received=received)
+
+
+def dead_and_duplicate(warehouse: MemoryWarehouse) -> tuple[int, int]:
+    accounts = [accounts for _, accounts in warehouse.ledger]
+    return sum(each.dead for each in accounts), sum(each.duplicate for each in accounts)
+
+
+async def test_a_bad_event_whose_copies_all_came_to_this_writer_is_not_looked_up() -> None:
+    warehouse = AskedWarehouse()
+    log = [bad_record(n, NOW - 5_000, NOW - 1_000 * (4 - n)) for n in range(4)]
+    await deliver(new_parts(warehouse, Letters()), log, [1, 1, 2])
+    assert warehouse.asked == []
+    assert dead_and_duplicate(warehouse) == (1, 3)
+
+
+@pytest.mark.parametrize("received", [NOW - 3_000, NOW - 1_000])
+async def test_a_bad_event_that_may_have_come_to_another_writer_is_looked_up(received: int) -> None:
+    warehouse = AskedWarehouse()
+    log = [bad_record(0, NOW - 5_000, NOW - 2_000), bad_record(1, NOW - 5_000, received)]
+    for upto in (1, 2):
+        await deliver(new_parts(warehouse, Letters()), log[:upto], [])
+    assert warehouse.asked == [(0, 0, 1)]
+    assert dead_and_duplicate(warehouse) == (1, 1)
+
+
+async def test_a_bad_event_older_than_what_is_remembered_is_looked_up_among_ids_and_letters() -> None:
+    warehouse = AskedWarehouse()
+    log = [bad_record(n, NOW - 5 * HOUR, NOW - (3 - n) * HOUR) for n in range(3)]
+    for n in range(3):
+        await deliver(new_parts(warehouse, Letters()), log[: n + 1], [])
+    assert warehouse.asked == [(1, 0, 0), (1, 0, 1), (1, 0, 1)]
+    assert dead_and_duplicate(warehouse) == (1, 2)
+
+
 @pytest.mark.parametrize("sizes", [[3], [1, 1, 1]])
 async def test_a_bad_event_is_stored_when_it_comes_again_with_a_fix_and_its_next_bad_copy_is_a_duplicate(
     sizes: list[int],
@@ -445,6 +502,19 @@ async def test_a_bad_event_is_stored_when_it_comes_again_with_a_fix_and_its_next
         2 - dead,
     ]
     assert_exact(warehouse, {"e"})
+
+
+async def test_the_sessions_of_a_visitor_who_comes_late_again_are_not_looked_up_again() -> None:
+    warehouse = AskedWarehouse()
+    hours = (26, 24, 21, 50, 25)  # the fourth is far from the others, and what is known of a visitor is one span
+    visitors = ["a", "a", "a", "a", "b"]
+    log = [
+        log_record(n, visitor, [collected_event(f"e{n}", NOW - late * HOUR), collected_event(f"now {n}", NOW)])
+        for n, (visitor, late) in enumerate(zip(visitors, hours, strict=True))
+    ]
+    await deliver(new_parts(warehouse, Letters()), log, [1] * len(log))
+    assert [spans for _, spans, _ in warehouse.asked] == [1, 0, 0, 1, 1]
+    assert_exact(warehouse, {f"{name}{n}" for name in ("e", "now ") for n in range(5)})
 
 
 async def test_bad_events_of_two_tenants_with_one_id_are_two_events() -> None:

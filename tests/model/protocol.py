@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.blocks import Found, Partition, RecentState
+from schemas.blocks import END_OF_TIME, Found, Partition, RecentState
 from schemas.codec import Codec
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS, LogRecord, runs_of
@@ -64,8 +64,9 @@ class AskingStates(ClickHouseStateStore):
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> Found:
-        asked = tuple(sorted(ids)), dict(spans), tuple(sorted(rejected))
+        asked = tuple(sorted(ids)), dict(spans), tuple(sorted(rejected)), ids_since
         return self._read("lookup", partition, position, *asked)  # type: ignore[no-any-return]
 
     def _read(self, method: str, *arguments: Any) -> Any:

@@ -132,7 +132,8 @@ def _insert(warehouse: ModelWarehouse, insert: Insert) -> None:
     elif insert.table == "blocks":
         (row,) = (dict(row) for row in insert.rows)
         names = ("records", "redelivered", "stored", "duplicate", "dead")
-        accounts = Accounts(**{name: row[name] for name in names}, journals=dict(row["journals"]))
+        figures = {name: row[name] for name in names}
+        accounts = Accounts(**figures, journals=dict(row["journals"]), last_received_at=row["lastReceivedAt"])
         partition = Partition(row["logId"], row["topic"], row["partition"])
         warehouse.ledger.append((Block(partition, row["start"], row["end"]), accounts))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from schemas.blocks import Block, BlockRows, Claim, Found, Partition, RecentState
+from schemas.blocks import END_OF_TIME, Block, BlockRows, Claim, Found, Partition, RecentState
 from schemas.records import CollectedEvent
 from streams.pipeline import Settled
 from streams.writer import PartitionWriter
@@ -142,8 +142,9 @@ class OwnRowsFound(AskingStates):
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),
+        ids_since: int = END_OF_TIME,
     ) -> Found:
-        return super().lookup(partition, 1 << 62, ids, spans, rejected)
+        return super().lookup(partition, 1 << 62, ids, spans, rejected, ids_since)
 
 
 class LettersUnread(AskingStates):
@@ -156,8 +157,9 @@ class LettersUnread(AskingStates):
         ids: Collection[tuple[str, str]],
         spans: Mapping[str, tuple[int, int]],
         rejected: Collection[tuple[str, str]] = (),  # noqa: ARG002
+        ids_since: int = END_OF_TIME,
     ) -> Found:
-        return super().lookup(partition, position, ids, spans)
+        return super().lookup(partition, position, ids, spans, (), ids_since)
 
 
 class Unread(AskingStates):
