@@ -7,6 +7,7 @@ from typing import Any
 from schemas.records import CollectedEvent, CollectedRecord
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def http_form(record: CollectedRecord, event: CollectedEvent, at: int) -> bytes:
@@ -27,7 +28,7 @@ def http_form(record: CollectedRecord, event: CollectedEvent, at: int) -> bytes:
         "context": {name: text for name, text in {**record["context"], **event["context"]}.items() if text},
     }
     kept = {name: field for name, field in fields.items() if field not in ("", None, {})}
-    return json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+    return _as_json(kept).encode(errors="replace")
 
 
 def iso_time(at: int) -> str:

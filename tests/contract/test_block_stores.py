@@ -310,6 +310,8 @@ ODD_TEXTS = [
     "%",
     "%(log)s",
     "{log:String}",
+    "<pairs>",
+    "0 LIMIT 0;",
     ";",
     "a\tb\nc\rd",
     "\x01\x7f",
