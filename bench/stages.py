@@ -26,7 +26,7 @@ STAGES: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
         "sessionize": ("_sessionize", "_put_in_session", "(streams.core.sessions)"),
         "identify": ("_identity", "(streams.core.identity)"),
         "rows": ("(streams.core.rows)",),
-        "prepare and settle, the rest": ("(streams.pipeline)",),
+        "prepare and settle, the rest": ("(streams.pipeline)", "(streams.prepared)"),
         "write to ClickHouse": ("(clickhouse_connect", "(warehouse.", "(urllib3"),
         "metrics": ("(prometheus_client",),
         "aiokafka": ("(aiokafka",),

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from schemas.stages import LogRecord
 from streams.core.validate import Rules
-from streams.pipeline import Prepared
+from streams.prepared import Prepared
 
 
 class Preparing(Protocol):

@@ -20,7 +20,7 @@ from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES, RECORD_OVERHEAD
 from streams.core.rows import dead_letter
 from streams.core.state import PartitionState
 from streams.core.validate import Rules
-from streams.pipeline import Prepared, Settled, Wanted
+from streams.prepared import Prepared, Settled, Wanted
 
 _BATCH_BYTES: Final = 256 << 10  # before they are compressed
 _partition_of: Final = DefaultPartitioner()

@@ -13,12 +13,12 @@ from typing import Final
 
 import msgspec
 
-from schemas.blocks import Accounts, BlockRows, Found
+from schemas.blocks import BlockRows, Found
 from schemas.codec import Codec, UndecodableRecord
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import event_key, record_key
 from schemas.reasons import Reason
-from schemas.records import CollectedEvent, DeadLetter
+from schemas.records import CollectedEvent
 from schemas.stages import (
     DecodedRecord,
     EnrichedRun,
@@ -40,6 +40,7 @@ from streams.core.rows import dead_letter, event_rows
 from streams.core.sessions import Session
 from streams.core.state import PartitionState
 from streams.core.validate import Rules, validate
+from streams.prepared import Prepared, Settled, Wanted
 
 _context_values: Final = itemgetter(*CONTEXT_FIELDS)
 _own_context: Final = itemgetter("context")
@@ -66,7 +67,7 @@ class Pipeline:
     def __post_init__(self) -> None:
         object.__setattr__(self, "_pages", Pages(self.policy))
 
-    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> "Prepared":
+    def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared:
         """Decode the records and run validate, redact and enrich; a record that breaks a stage is rejected whole.
 
         `journals` is the partition's; records at or below it were stored before and are left out.
@@ -130,7 +131,7 @@ class Pipeline:
         )
         return (*_context_values(full), full["bot"] == "1")
 
-    def wanted(self, prepared: "Prepared", state: PartitionState) -> "Wanted":
+    def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted:
         """What lies further back than the state: ids to look up, and visitors with the times of interest."""
         wanted, coverage, sessions = Wanted(), Coverage(state.ids.since), state.sessions
         needs_lookup, around = sessions.needs_lookup, self.gap + _ALONG_MS
@@ -153,7 +154,7 @@ class Pipeline:
         wanted.rejected.update(_key(one) for one in bad if not state.letters.covers(one.oldest))
         return wanted
 
-    def settle(self, prepared: "Prepared", state: PartitionState, found: Found, now: int) -> "Settled":
+    def settle(self, prepared: Prepared, state: PartitionState, found: Found, now: int) -> Settled:
         """Run dedupe, sessionize, identify and rows, in the order of the log; changes `state` but for its position."""
         state.found.update(found.ids)
         for span in found.sessions:
@@ -169,85 +170,6 @@ class Pipeline:
         state.journals.update(prepared.journals)
         stored = sum(len(run.own) for run in rows.events) + to_adopt - len(state.adopted)
         return Settled(rows, prepared.accounts(stored, len(dead)))
-
-
-@dataclass(slots=True)
-class Prepared:
-    """A block after the stages that look at the event alone; `events` can be stored, second copies among them."""
-
-    journals: dict[str, int]
-    records: int
-    redelivered: int = 0
-    events: int = 0
-    runs: list[EnrichedRun] = field(default_factory=list)
-    rejections: list[Rejection] = field(default_factory=list)
-    letters: list[DeadLetter] = field(default_factory=list)
-    first_received_at: int = 0
-    last_received_at: int = 0
-
-    def is_redelivered(self, journal: str, sequence: int) -> bool:
-        """Whether the journal sent this record before; journals send in order, so the highest sequence tells."""
-        if not journal:
-            return False
-        if sequence <= self.journals.get(journal, -1):
-            self.redelivered += 1
-            return True
-        self.journals[journal] = sequence
-        return False
-
-    def note_received(self, at: int) -> None:
-        """Keep the first and last time of receipt of the block."""
-        self.first_received_at = min(self.first_received_at or at, at)
-        self.last_received_at = max(self.last_received_at, at)
-
-    def add(self, following: "Prepared") -> None:
-        """Take over what was prepared of the records that follow."""
-        self.journals = following.journals
-        self.records += following.records
-        self.redelivered += following.redelivered
-        self.events += following.events
-        self.runs += following.runs
-        self.rejections += following.rejections
-        self.letters += following.letters
-        if following.last_received_at:
-            self.note_received(following.first_received_at)
-            self.note_received(following.last_received_at)
-
-    def accounts(self, stored: int, dead: int = 0) -> Accounts:
-        """The block's figures once `stored` of its events are rows, and `dead` of them letters."""
-        return Accounts(
-            records=self.records,
-            redelivered=self.redelivered,
-            stored=stored,
-            duplicate=self.events + len(self.rejections) - stored - dead,
-            dead=dead,
-            journals=self.journals,
-            first_received_at=self.first_received_at,
-            last_received_at=self.last_received_at,
-        )
-
-
-@dataclass(slots=True)
-class Wanted:
-    """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time.
-
-    `rejected` are ids that may have a dead letter.
-    """
-
-    ids: set[tuple[str, str]] = field(default_factory=set)
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
-    rejected: set[tuple[str, str]] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.ids or self.spans or self.rejected)
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """A block ready to be written."""
-
-    rows: BlockRows
-    accounts: Accounts
 
 
 def _reject_record(log_record: LogRecord, error: Exception) -> Rejection:

@@ -41,7 +41,7 @@ from streams.core.sessions import Sessions
 from streams.core.state import PartitionState
 from streams.core.validate import Rules
 from streams.letters import LetterLog
-from streams.pipeline import Prepared, Settled, Wanted
+from streams.prepared import Prepared, Settled, Wanted
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")

@@ -12,7 +12,7 @@ from schemas.stages import LogRecord
 from schemas.tenants import Tenant
 from streams.ahead import Ahead
 from streams.core.validate import Rules
-from streams.pipeline import Prepared
+from streams.prepared import Prepared
 from tests.core.test_writer import PIPELINE, collected_event, log_record
 from tests.filling import NOW
 

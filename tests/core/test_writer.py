@@ -25,7 +25,8 @@ from streams.core.enrich import UserAgent
 from streams.core.redact import DEFAULT_POLICY
 from streams.core.sessions import recompute
 from streams.core.validate import Rules
-from streams.pipeline import Pipeline, Prepared
+from streams.pipeline import Pipeline
+from streams.prepared import Prepared
 from streams.writer import Memory, PartitionWriter, Parts, Pending
 from warehouse.memory import MemoryWarehouse
 

@@ -10,7 +10,7 @@ import pytest
 
 from schemas.blocks import END_OF_TIME, Block, BlockRows, Claim, Found, Partition, RecentState
 from schemas.records import CollectedEvent
-from streams.pipeline import Settled
+from streams.prepared import Settled
 from streams.writer import PartitionWriter
 from tests.core.test_writer import collected_event, log_record
 from tests.model.machine import without_a_loop
