@@ -15,7 +15,7 @@ can change meanwhile: references are borrowed, and a list has as many items as i
 
 from sys import intern
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_CheckExact, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_CheckExact, PyDict_Copy, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem
 from cpython.float cimport PyFloat_CheckExact
 from cpython.list cimport PyList_Append, PyList_CheckExact
@@ -23,7 +23,7 @@ from cpython.long cimport PyLong_AsDouble, PyLong_AsLongLong, PyLong_CheckExact,
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
 from cpython.unicode cimport PyUnicode_AsUTF8String, PyUnicode_CheckExact, PyUnicode_DecodeUTF8
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 
@@ -225,6 +225,56 @@ cdef class _Long(_Type):
         return _write_number(sink, PyLong_AsLongLong(value))
 
 
+cdef class _Int(_Type):
+    """A long of 32 bits: what has more is fastavro's to judge."""
+
+    cdef object read(self, Source *source):
+        cdef int64_t number = 0
+        _read_number(source, &number)
+        if number != <int32_t>number:
+            _refuse("An int has more than 32 bits.")
+        return PyLong_FromLongLong(number)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        cdef int64_t number
+        if not PyLong_CheckExact(value):
+            return _refuse("An int is none.")
+        number = PyLong_AsLongLong(value)
+        if number != <int32_t>number:
+            return _refuse("An int has more than 32 bits.")
+        return _write_number(sink, number)
+
+
+cdef class _Boolean(_Type):
+    cdef object read(self, Source *source):
+        if source.at == source.end or source.at[0] > 1:
+            _refuse("A boolean is none.")
+        cdef bint value = source.at[0]
+        source.at += 1
+        return value
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if value is not True and value is not False:
+            return _refuse("A boolean is none.")
+        _reserve(sink, 1)
+        sink.data[sink.size] = value is True
+        sink.size += 1
+        return 0
+
+
+cdef class _Bytes(_Type):
+    cdef object read(self, Source *source):
+        cdef size_t length = 0
+        _read_length(source, &length)
+        source.at += length
+        return PyBytes_FromStringAndSize(<const char *>source.at - length, <Py_ssize_t>length)
+
+    cdef int write(self, Sink *sink, object value) except -1:
+        if not PyBytes_CheckExact(value):
+            return _refuse("Bytes are none.")
+        return _write_bytes(sink, PyBytes_AS_STRING(value), <size_t>PyBytes_GET_SIZE(value))
+
+
 cdef class _Double(_Type):
     cdef object read(self, Source *source):
         if _left(source) < 8:
@@ -402,6 +452,9 @@ cdef class _Map(_Type):
 _TYPES = {
     "string": _String,
     "long": _Long,
+    "int": _Int,
+    "boolean": _Boolean,
+    "bytes": _Bytes,
     "double": _Double,
     "enum": _Enum,
     "union": _Optional,
@@ -416,7 +469,7 @@ cdef _Type _type_of(schema):
     if not isinstance(kind, str) or kind not in _TYPES:
         raise NoCode(f"There is no code for the Avro type {kind}.")
     made = _TYPES[kind]
-    return made() if kind in ("string", "long", "double") else made(schema)
+    return made(schema) if kind in ("enum", "union", "record", "array", "map") else made()
 
 
 cdef class _Whole:

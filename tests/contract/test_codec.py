@@ -455,6 +455,9 @@ NESTED = {
         {"name": "lists", "type": {"type": "array", "items": {"type": "array", "items": "string"}}},
         {"name": "maps", "type": {"type": "map", "values": {"type": "map", "values": ["null", "double"]}}},
         {"name": "some", "type": ["null", {"type": "array", "items": ["null", "long"]}]},
+        {"name": "ints", "type": {"type": "array", "items": "int"}},
+        {"name": "flags", "type": {"type": "map", "values": "boolean"}},
+        {"name": "raw", "type": {"type": "array", "items": ["null", "bytes"]}},
         {
             "name": "records",
             "type": {
@@ -485,6 +488,27 @@ def test_the_kernel_reads_and_writes_every_type_in_every_other_as_fastavro_does(
     data = out.getvalue()
     assert kernel.compile_writer(NESTED)(value) == data
     assert kernel.compile_reader(NESTED)(data, 0) == (value, len(data))
+
+
+@pytest.mark.parametrize(
+    ("schema", "data", "value"),
+    [
+        ("int", b"\x80\x80\x80\x80\x10", 2**31),
+        ("int", b"\x81\x80\x80\x80\x10", -(2**31) - 1),
+        ("int", b"\x00", True),
+        ("boolean", b"\x02", 1),
+        ("boolean", b"", None),
+        ("bytes", b"\x04a", bytearray(b"a")),
+        ("bytes", b"\x01", "a"),
+    ],
+)
+def test_the_kernel_leaves_a_letters_odd_members_to_fastavro(schema: str, data: bytes, value: object) -> None:
+    kernel = _kernel()
+    with pytest.raises(ValueError, match=r"."):
+        kernel.compile_writer(schema)(value)
+    if schema != "int" or value is not True:
+        with pytest.raises(ValueError, match=r"."):
+            kernel.compile_reader(schema)(data, 0)
 
 
 @pytest.mark.parametrize(
