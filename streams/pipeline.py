@@ -7,7 +7,7 @@ changes the partition's state, so a failure before it changes nothing.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import compress, count, groupby
+from itertools import chain, compress, count, groupby
 from operator import itemgetter
 from typing import Final
 
@@ -200,15 +200,15 @@ def _put_new(runs: Sequence[EnrichedRun], state: PartitionState) -> Sequence[Enr
             _only(run, [_is_fresh((run.record["companyId"], event["eventId"]), state) for event in run.events])
             for run in runs
         ]
-    keys = [
-        company + event["eventId"]
-        for run in runs
-        if (company := event_key(run.record["companyId"], ""))
-        for event in run.events
-    ]
+    keys = list(chain.from_iterable(map(_event_keys, runs)))
     known = state.ids.add_all(keys, max((run.record["receivedAt"] for run in runs), default=0))
     place = count()
     return [_only(run, [next(place) not in known for _ in run.events]) for run in runs] if known else runs
+
+
+def _event_keys(run: EnrichedRun) -> list[str]:
+    company = event_key(run.record["companyId"], "")
+    return [company + event["eventId"] for event in run.events]
 
 
 def _only(run: EnrichedRun, which: Sequence[bool]) -> EnrichedRun:
