@@ -55,8 +55,8 @@ SELECT number, roundDown(second, {{starts:Array(Int64)}}) AS start, arrayStringC
 )
 GROUP BY number, start
 """
-# Many pairs, as one text: it costs both sides a third of naming each of them. And as rows of a query: of an array of
-# some ten thousand and more ClickHouse takes minutes to make a set.
+# Many pairs, as one text: it costs both sides a third of naming each of them. And as rows of a query: an array of
+# more than a megabyte takes ClickHouse minutes.
 _PAIRS: Final = "WITH pairs AS (SELECT arrayJoin(JSONExtract(<pairs>, 'Array(Tuple(String, String))')))"
 _STORED_IDS: Final = (
     f"{_PAIRS} SELECT companyId, eventId FROM event_ids WHERE (companyId, eventId) IN pairs "
