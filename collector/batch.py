@@ -30,8 +30,7 @@ class _PlainBatch(msgspec.Struct, rename="camel", gc=False):
     context: Any = None
 
 
-class _CutBatch(msgspec.Struct, rename="camel", gc=False):
-    batch: list[msgspec.Raw]
+class _CutBatch(_Envelope, rename="camel"):
     sent_at: Any = None
     context: Any = None
 

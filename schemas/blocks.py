@@ -122,10 +122,9 @@ class StateStore(Protocol):
     `position` is the offset after the last block in the ledger (0: none) and the highest sequence of each journal that
     the partition has stored. `recent` gives the ids received, and the sessions that ended, at or after `since`, of
     partitions of one log's topic as of their positions: all of a worker's at once, as each would read the same rows.
-    `lookup` answers for what is older than that: which of these (companyId, eventId) are stored and were received
-    before `ids_since`, which of the `rejected` have a dead letter of streams already, and every session of these
-    visitors (record key -> earliest and latest time of interest). Rows of unfinished blocks of the partition are left
-    out. All raise StoreUnavailable.
+    `lookup` answers for what is older than that: which of the ids are stored and were received before `ids_since`,
+    which of the `rejected` have a dead letter of streams already, and every session of the visitors that touches its
+    span. Rows of unfinished blocks of the partition are left out. All raise StoreUnavailable.
     """
 
     def position(self, partition: Partition) -> tuple[int, Mapping[str, int]]: ...
@@ -134,15 +133,7 @@ class StateStore(Protocol):
         self, positions: Mapping[Partition, int], partitions: int, since: int
     ) -> Mapping[Partition, "RecentState"]: ...
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),
-        ids_since: int = END_OF_TIME,
-    ) -> "Found": ...
+    def lookup(self, partition: Partition, position: int, asked: "Lookup") -> "Found": ...
 
 
 #: The ids that are remembered lie in about so many runs of time: few enough that each is large, and enough that
@@ -166,6 +157,23 @@ class RecentState:
     packed: list[bytes] = field(default_factory=list)
     sessions: list[SessionSpan] = field(default_factory=list)
     letters_since: int = END_OF_TIME
+
+
+@dataclass(slots=True)
+class Lookup:
+    """What has to be looked up before a block can be settled. An event is (companyId, eventId).
+
+    `ids` may be stored already, `rejected` may have a dead letter; `spans` are earliest and latest time of interest by
+    visitor (record key). Whatever was received at or after `ids_since` (ms) is known.
+    """
+
+    ids: set[tuple[str, str]] = field(default_factory=set)
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    rejected: set[tuple[str, str]] = field(default_factory=set)
+    ids_since: int = END_OF_TIME
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.spans or self.rejected)
 
 
 @dataclass(frozen=True, slots=True)

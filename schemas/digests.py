@@ -12,7 +12,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+#: Eight bytes each of many digests.
 Halves = NDArray[np.uint64]
+#: Which of several: True for those that are meant.
 Mask = NDArray[np.bool_]
 
 DIGEST_BYTES: Final = 16
@@ -56,8 +58,13 @@ class DigestSet:
         self._firsts, self._seconds = firsts, seconds
 
     @classmethod
-    def of(cls, digests: bytes = b"") -> "tuple[DigestSet, NDArray[np.intp]]":
-        """The digests in these bytes, each once, and the place of each, which is that of its first copy."""
+    def of(cls, digests: bytes = b"") -> "DigestSet":
+        """The digests in these bytes, one behind the other."""
+        return cls.with_places(digests)[0]
+
+    @classmethod
+    def with_places(cls, digests: bytes) -> "tuple[DigestSet, NDArray[np.intp]]":
+        """As `of`, and the place of each among those given: that of its first copy."""
         firsts, seconds = np.frombuffer(digests, dtype=">u8").reshape(-1, 2).T.astype(np.uint64)
         order = np.lexsort((seconds, firsts))
         firsts, seconds = firsts[order], seconds[order]

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from schemas.blocks import BlockRows, Found, StoreUnavailable
+from schemas.blocks import BlockRows, Found, Lookup, StoreUnavailable
 from schemas.codec import Codec, UndecodableRecord
 from schemas.identifiers import record_key
 from schemas.reasons import Reason
@@ -20,7 +20,7 @@ from schemas.topics import DEAD_LETTER, MAX_RECORD_BYTES, RECORD_OVERHEAD
 from streams.core.rows import dead_letter
 from streams.core.state import PartitionState
 from streams.core.validate import Rules
-from streams.prepared import Prepared, Settled, Wanted
+from streams.prepared import Prepared, Settled
 
 _BATCH_BYTES: Final = 256 << 10  # before they are compressed
 _partition_of: Final = DefaultPartitioner()
@@ -122,9 +122,9 @@ class LetterPipeline:
                 prepared.note_received(letter["receivedAt"])
         return prepared
 
-    def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted:  # noqa: ARG002
+    def wanted(self, prepared: Prepared, state: PartitionState) -> Lookup:  # noqa: ARG002
         """Nothing of the past."""
-        return Wanted()
+        return Lookup()
 
     def settle(self, prepared: Prepared, state: PartitionState, found: Found, now: int) -> Settled:  # noqa: ARG002
         """The letters as rows; they count as no events, since nothing of them was accepted."""

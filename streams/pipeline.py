@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from schemas.blocks import BlockRows, Found
+from schemas.blocks import BlockRows, Found, Lookup
 from schemas.codec import Codec, UndecodableRecord
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import event_key, record_key
@@ -40,7 +40,7 @@ from streams.core.rows import dead_letter, event_rows
 from streams.core.sessions import Session
 from streams.core.state import PartitionState
 from streams.core.validate import Rules, validate
-from streams.prepared import Prepared, Settled, Wanted
+from streams.prepared import Prepared, Settled
 
 _context_values: Final = itemgetter(*CONTEXT_FIELDS)
 _own_context: Final = itemgetter("context")
@@ -131,9 +131,10 @@ class Pipeline:
         )
         return (*_context_values(full), full["bot"] == "1")
 
-    def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted:
+    def wanted(self, prepared: Prepared, state: PartitionState) -> Lookup:
         """What lies further back than the state: ids to look up, and visitors with the times of interest."""
-        wanted, coverage, sessions = Wanted(), Coverage(state.ids.since), state.sessions
+        wanted, sessions = Lookup(ids_since=state.ids.since), state.sessions
+        coverage = Coverage(state.ids.since)
         needs_lookup, around = sessions.needs_lookup, self.gap + _ALONG_MS
         for run in prepared.runs:
             company_id, received_at = run.record["companyId"], run.record["receivedAt"]

@@ -1,4 +1,4 @@
-"""What a block is between the halves of the pipeline: prepared, what it wants of the past, settled."""
+"""What a block is after each half of the pipeline: prepared, then settled."""
 
 from dataclasses import dataclass, field
 
@@ -61,21 +61,6 @@ class Prepared:
             first_received_at=self.first_received_at,
             last_received_at=self.last_received_at,
         )
-
-
-@dataclass(slots=True)
-class Wanted:
-    """What has to be looked up before a block can be settled: ids, and record key -> (first, last) time.
-
-    `rejected` are ids that may have a dead letter.
-    """
-
-    ids: set[tuple[str, str]] = field(default_factory=set)
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
-    rejected: set[tuple[str, str]] = field(default_factory=set)
-
-    def __bool__(self) -> bool:
-        return bool(self.ids or self.spans or self.rejected)
 
 
 @dataclass(frozen=True, slots=True)

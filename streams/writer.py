@@ -26,6 +26,7 @@ from schemas.blocks import (
     BlockStore,
     Claim,
     Found,
+    Lookup,
     OrphanStore,
     Partition,
     StateStore,
@@ -41,7 +42,7 @@ from streams.core.sessions import Sessions
 from streams.core.state import PartitionState
 from streams.core.validate import Rules
 from streams.letters import LetterLog
-from streams.prepared import Prepared, Settled, Wanted
+from streams.prepared import Prepared, Settled
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -55,7 +56,7 @@ _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
 class BlockPipeline(Preparing, Protocol):
     """What a topic's records become; see `streams.pipeline.Pipeline` for what each method may do."""
 
-    def wanted(self, prepared: Prepared, state: PartitionState) -> Wanted: ...
+    def wanted(self, prepared: Prepared, state: PartitionState) -> Lookup: ...
 
     def settle(self, prepared: Prepared, state: PartitionState, found: Found, now: int) -> Settled: ...
 
@@ -280,9 +281,8 @@ class PartitionWriter:
         wanted = await asyncio.to_thread(parts.pipeline.wanted, prepared, state)
         found = Found()
         if wanted:
-            metrics.WORKER_LOOKUPS.inc(len(wanted.ids) + len(wanted.spans))
-            asked = wanted.ids, wanted.spans, wanted.rejected, state.ids.since
-            found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, *asked))
+            metrics.WORKER_LOOKUPS.inc(len(wanted.ids | wanted.rejected) + len(wanted.spans))
+            found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, wanted))
         return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
 
     async def _prepare(self, records: list[LogRecord]) -> Prepared:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from schemas.blocks import Block, Found, Partition
+from schemas.blocks import Block, Found, Lookup, Partition
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.identifiers import record_key
@@ -90,7 +90,11 @@ class Filler:
         self._store.claim(block, "filler")
         prepared = PIPELINE.prepare(logged, self.state.journals, RULES)
         wanted = PIPELINE.wanted(prepared, self.state)
-        found = self._states.lookup(block.partition, start, (), {}, wanted.rejected) if wanted.rejected else Found()
+        found = (
+            self._states.lookup(block.partition, start, Lookup(rejected=wanted.rejected))
+            if wanted.rejected
+            else Found()
+        )
         settled = PIPELINE.settle(prepared, self.state, found, NOW)
         self._store.write(block, settled.rows)
         if finish:

@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any
 
 from schemas.blocks import (
-    END_OF_TIME,
     Accounts,
     Block,
     BlockRows,
     Claim,
     Found,
+    Lookup,
     Partition,
     RecentState,
     SessionSpan,
@@ -154,29 +154,21 @@ class MemoryWarehouse:
         sessions = [span for span in self._spans() if span.end >= since]
         return RecentState(since, digests, sessions=sessions, letters_since=max(received, default=0) + 1)
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),
-        ids_since: int = END_OF_TIME,
-    ) -> Found:
+    def lookup(self, partition: Partition, position: int, asked: Lookup) -> Found:
         """Stored ids and letters among these, and the visitors' sessions that touch their spans."""
-        rows = [row for row in self._finished(partition, position) if self._value(row, "receivedAt") < ids_since]
+        rows = [row for row in self._finished(partition, position) if self._value(row, "receivedAt") < asked.ids_since]
         stored = {(self._value(row, "companyId"), self._value(row, "eventId")) for row in rows}
         touching = [
             span
             for span in self._spans()
-            if span.visitor in spans and span.end >= spans[span.visitor][0] and span.start <= spans[span.visitor][1]
+            if (times := asked.spans.get(span.visitor)) and span.end >= times[0] and span.start <= times[1]
         ]
         dead = {
             (letter["companyId"], letter["eventId"])
             for letter in self.dead_letters.values()
             if letter["source"] == "streams" and not _is_of(letter, Block(partition, position, _NO_END))
         }
-        return Found(frozenset(stored & set(ids)), touching, frozenset(dead & set(rejected)), spans)
+        return Found(frozenset(stored & asked.ids), touching, frozenset(dead & asked.rejected), asked.spans)
 
     def adopt(self, partition: Partition, journals: Mapping[str, int]) -> Collection[tuple[str, str]]:
         """Events of other logs' blocks of the partition that are not in the ledger, their views filled."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from schemas.blocks import END_OF_TIME, GENERATIONS, Found, Partition, RecentState, SessionSpan, StoreUnavailable
+from schemas.blocks import GENERATIONS, Found, Lookup, Partition, RecentState, SessionSpan, StoreUnavailable
 from schemas.digests import BUCKET_BITS, DIGEST_BYTES
 from warehouse.client import ClickHouse, available
 
@@ -164,19 +164,11 @@ class ClickHouseStateStore:
         blocks = available(lambda: list(self._client.blocks(sql, parameters)))
         return chain.from_iterable(zip(*block, strict=True) for block in blocks)
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),
-        ids_since: int = END_OF_TIME,
-    ) -> Found:
+    def lookup(self, partition: Partition, position: int, asked: Lookup) -> Found:
         """Which ids are stored, which rejected events have a letter, the visitors' sessions that touch their spans."""
-        where = {**_where(partition), "position": position, "since": ids_since}
-        stored, dead = self._ids(_STORED_IDS, where, ids), self._ids(_DEAD_IDS, where, rejected)
-        return Found(stored, self._sessions(spans), dead, spans)
+        where = {**_where(partition), "position": position, "since": asked.ids_since}
+        stored, dead = self._ids(_STORED_IDS, where, asked.ids), self._ids(_DEAD_IDS, where, asked.rejected)
+        return Found(stored, self._sessions(asked.spans), dead, asked.spans)
 
     def _ids(self, sql: str, where: Mapping[str, Any], ids: Collection[tuple[str, str]]) -> frozenset[tuple[str, str]]:
         if not ids:

@@ -41,7 +41,7 @@ class RecentIds:
 
     def held(self, keys: Sequence[str]) -> Collection[str]:
         """Those of the keys that are held: never one that was not added."""
-        asked, places = DigestSet.of(digest_keys(keys))
+        asked, places = DigestSet.with_places(digest_keys(keys))
         return {keys[place] for place in places[self._holds(asked)].tolist()}
 
     def covers(self, oldest: int) -> bool:
@@ -53,7 +53,7 @@ class RecentIds:
 
         The answer is the places of those that were held, or stand further in front, already.
         """
-        asked, places = DigestSet.of(digest_keys(keys))
+        asked, places = DigestSet.with_places(digest_keys(keys))
         held, newest = self._holds(asked), self._generations[-1]
         if held.all():
             return range(len(keys))
@@ -67,7 +67,7 @@ class RecentIds:
     def load(self, ids: Iterable[tuple[int, Iterable[bytes]]]) -> None:
         """Hold what a store knows, before anything is added: `RecentState.ids`, each time's a generation."""
         for latest, runs in ids:
-            self._generations.insert(-1, _Generation(latest, DigestSet.of(b"".join(runs))[0]))
+            self._generations.insert(-1, _Generation(latest, DigestSet.of(b"".join(runs))))
 
     def evict(self, before: int) -> None:
         """Drop the generations received before `before`, and the oldest ones while more than `limit` keys are held.
@@ -125,7 +125,7 @@ class _Generation:
 
     def __init__(self, latest: int, digests: DigestSet | None = None) -> None:
         self.latest = latest
-        self.digests = DigestSet.of()[0] if digests is None else digests
+        self.digests = DigestSet.of() if digests is None else digests
 
 
 def oldest_time(timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> int:

@@ -12,7 +12,17 @@ import pytest
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from collector.record_batch import partition_of
-from schemas.blocks import Accounts, Block, BlockRows, BlockStore, OrphanStore, Partition, StateStore, StoreUnavailable
+from schemas.blocks import (
+    Accounts,
+    Block,
+    BlockRows,
+    BlockStore,
+    Lookup,
+    OrphanStore,
+    Partition,
+    StateStore,
+    StoreUnavailable,
+)
 from schemas.digests import key_digest
 from schemas.identifiers import event_key, record_key
 from schemas.records import DeadLetter
@@ -267,8 +277,8 @@ def test_the_position_is_the_end_of_the_ledger(warehouse: Warehouse) -> None:
 def test_ids_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Warehouse) -> None:
     warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of([row("finished", logOffset=0)])))
     warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(events=runs_of([row("unfinished", logOffset=1)])))
-    ids = [("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")]
-    assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == {("acme", "finished")}
+    ids = {("acme", "finished"), ("acme", "unfinished"), ("acme", "never sent")}
+    assert warehouse.states.lookup(PARTITION, 1, Lookup(ids)).ids == {("acme", "finished")}
     recent = warehouse.states.recent({PARTITION: 1}, 1, SEPTEMBER)[PARTITION]
     ((received_at, digests),) = recent.ids
     assert digests == [key_digest(event_key("acme", "finished"))]
@@ -295,10 +305,10 @@ def test_no_stored_letter_was_received_at_or_after_the_time_since_when_letters_a
 def test_ids_that_were_received_since_are_not_answered(warehouse: Warehouse) -> None:
     rows = [row(f"e{n}", SEPTEMBER, receivedAt=SEPTEMBER + n) for n in range(4)]
     warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(events=runs_of(rows)))
-    ids = [("acme", f"e{n}") for n in range(5)]
-    found = warehouse.states.lookup(PARTITION, 1, ids, {}, (), SEPTEMBER + 2)
+    ids = {("acme", f"e{n}") for n in range(5)}
+    found = warehouse.states.lookup(PARTITION, 1, Lookup(ids, ids_since=SEPTEMBER + 2))
     assert found.ids == {("acme", "e0"), ("acme", "e1")}
-    assert warehouse.states.lookup(PARTITION, 1, ids, {}).ids == set(ids[:4])
+    assert warehouse.states.lookup(PARTITION, 1, Lookup(ids)).ids == ids - {("acme", "e4")}
 
 
 @pytest.mark.timeout(60)  # an array of more than a megabyte takes ClickHouse minutes
@@ -309,8 +319,8 @@ def test_the_ids_of_a_large_block_are_looked_up_in_one_question(clickhouse: InCl
         "FROM numbers(300000)"
     )
     stored = {id_ for (id_,) in clickhouse.client.rows("SELECT eventId FROM event_ids ORDER BY eventId LIMIT 20000")}
-    asked = [("acme", event_id) for event_id in (*stored, "never sent")]
-    assert clickhouse.states.lookup(PARTITION, 1, asked, {}).ids == {("acme", event_id) for event_id in stored}
+    asked = {("acme", event_id) for event_id in (*stored, "never sent")}
+    assert clickhouse.states.lookup(PARTITION, 1, Lookup(asked)).ids == {("acme", event_id) for event_id in stored}
 
 
 ODD_TEXTS = [
@@ -341,7 +351,7 @@ def test_texts_of_every_kind_are_looked_up_as_they_are(warehouse: Warehouse) -> 
     ids = {(company, text) for text in ODD_TEXTS for company in ("a", "'")}
     others = {("b", "'"), ("a", ""), ("a", "A"), ("a", "\\\\"), ("a", "a b c d")}
     spans = {record_key(company, text): (SEPTEMBER, SEPTEMBER) for company, text in ids | others}
-    found = warehouse.states.lookup(PARTITION, 1_000, ids | others, spans, ids | others)
+    found = warehouse.states.lookup(PARTITION, 1_000, Lookup(ids | others, spans, ids | others))
     assert found.ids == ids
     assert {span.visitor for span in found.sessions} == {record_key(company, text) for company, text in ids}
     assert found.dead == {("a", text) for text in ODD_TEXTS}
@@ -479,8 +489,8 @@ def test_letters_of_an_unfinished_block_are_not_its_own_duplicates(warehouse: Wa
     ]
     warehouse.blocks.write(Block(PARTITION, 0, 1), BlockRows(dead_letters=letters))
     warehouse.blocks.write(Block(PARTITION, 1, 2), BlockRows(dead_letters=[letter("unfinished", 1)]))
-    asked = [("acme", name) for name in ("finished", "renewed", "unfinished", "a collector's", "never sent")]
-    found = warehouse.states.lookup(PARTITION, 1, (), {}, asked)
+    asked = {("acme", name) for name in ("finished", "renewed", "unfinished", "a collector's", "never sent")}
+    found = warehouse.states.lookup(PARTITION, 1, Lookup(rejected=asked))
     assert found.dead == {("acme", "finished"), ("acme", "renewed")}
     assert found.ids == frozenset()
 
@@ -492,7 +502,9 @@ def test_letters_of_a_lost_logs_unfinished_block_are_forgotten_for_their_records
     warehouse.blocks.write(Block(PARTITION, 0, 5), BlockRows(dead_letters=[letter("e1", 1), letter("e2", 5)]))
     renewed = dataclasses.replace(PARTITION, log_id="renewed")
     warehouse.orphans.adopt(renewed, {})
-    assert warehouse.states.lookup(renewed, 0, (), {}, [("acme", "e1"), ("acme", "e2")]).dead == {("acme", "e2")}
+    assert warehouse.states.lookup(renewed, 0, Lookup(rejected={("acme", "e1"), ("acme", "e2")})).dead == {
+        ("acme", "e2")
+    }
 
 
 def test_a_letter_is_found_by_its_event_in_the_order_of_events(clickhouse: InClickHouse) -> None:
@@ -510,7 +522,7 @@ def test_sessions_come_back_with_the_ids_that_were_overridden_into_them(warehous
     warehouse.blocks.write(Block(PARTITION, 0, 2), BlockRows(events=runs_of(events), overrides=overrides))
     for found in (
         warehouse.states.recent({PARTITION: 2}, 1, SEPTEMBER - 1)[PARTITION].sessions,
-        warehouse.states.lookup(PARTITION, 2, (), {"acme:a": (SEPTEMBER, SEPTEMBER)}).sessions,
+        warehouse.states.lookup(PARTITION, 2, Lookup(spans={"acme:a": (SEPTEMBER, SEPTEMBER)})).sessions,
     ):
         (span,) = found
         assert (span.visitor, span.session_id, span.start, span.end) == ("acme:a", "s1", SEPTEMBER, SEPTEMBER + 50)

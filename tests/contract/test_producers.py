@@ -66,7 +66,7 @@ async def test_dead_letters_of_all_partitions_at_once_are_each_on_the_log_once(
 async def test_more_dead_letters_than_a_batch_holds_are_on_the_log_once_each_in_its_keys_partition_and_in_order(
     broker: Broker, letters: KafkaLetterLog
 ) -> None:
-    sent = [letter(f"letter {n:03}", bytes(5_000)) for n in range(400)]
+    sent = [letter(f"letter {n:03}", bytes(600_000 if n % 100 == 0 else 5_000)) for n in range(400)]
     await letters.send(sent)
     found = await broker.records(DEAD_LETTER)
     names = {at: [CODEC.decode_dead_letter(value)["key"] for _, value in records] for at, records in found.items()}

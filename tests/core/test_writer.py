@@ -8,14 +8,14 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.blocks import END_OF_TIME, Accounts, Block, BlockRows, Claim, Found, Partition, StoreUnavailable
+from schemas.blocks import Accounts, Block, BlockRows, Claim, Found, Lookup, Partition, StoreUnavailable
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
 from schemas.records import CollectedEvent, CollectedRecord, DeadLetter
@@ -97,17 +97,9 @@ class AskedWarehouse(MemoryWarehouse):
         super().__init__()
         self.asked: list[tuple[int, int, int]] = []
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),
-        ids_since: int = END_OF_TIME,
-    ) -> Found:
-        self.asked.append((len(ids), len(spans), len(rejected)))
-        return super().lookup(partition, position, ids, spans, rejected, ids_since)
+    def lookup(self, partition: Partition, position: int, asked: Lookup) -> Found:
+        self.asked.append((len(asked.ids), len(asked.spans), len(asked.rejected)))
+        return super().lookup(partition, position, asked)
 
 
 STEPS = ("before claim", "after claim", "before insert", "after insert", "after write", "after finish")

@@ -1,11 +1,11 @@
 """The world of a search: logs, rules that can be broken one by one, faults, and what has to hold."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.blocks import END_OF_TIME, Found, Partition, RecentState
+from schemas.blocks import Found, Lookup, Partition, RecentState
 from schemas.codec import Codec
 from schemas.records import DeadLetter
 from schemas.stages import EVENT_COLUMNS, LogRecord, runs_of
@@ -57,17 +57,10 @@ class AskingStates(ClickHouseStateStore):
     def recent(self, positions: Mapping[Partition, int], partitions: int, since: int) -> dict[Partition, RecentState]:
         return self._read("recent", dict(positions), partitions, since)  # type: ignore[no-any-return]
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),
-        ids_since: int = END_OF_TIME,
-    ) -> Found:
-        asked = tuple(sorted(ids)), dict(spans), tuple(sorted(rejected)), ids_since
-        return self._read("lookup", partition, position, *asked)  # type: ignore[no-any-return]
+    def lookup(self, partition: Partition, position: int, asked: Lookup) -> Found:
+        sets = sorted(asked.ids), sorted(asked.spans.items()), sorted(asked.rejected)
+        name = repr((partition, position, sets, asked.ids_since))
+        return self._ask(Read("lookup", (partition, position, asked), name))  # type: ignore[no-any-return]
 
     def _read(self, method: str, *arguments: Any) -> Any:
         return self._ask(Read(method, arguments, repr(arguments)))

@@ -3,12 +3,12 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
 import pytest
 
-from schemas.blocks import END_OF_TIME, Block, BlockRows, Claim, Found, Partition, RecentState
+from schemas.blocks import Block, BlockRows, Claim, Found, Lookup, Partition, RecentState
 from schemas.records import CollectedEvent
 from streams.prepared import Settled
 from streams.writer import PartitionWriter
@@ -135,31 +135,15 @@ class OwnRowsFound(AskingStates):
     def recent(self, positions: Mapping[Partition, int], partitions: int, since: int) -> dict[Partition, RecentState]:
         return super().recent(dict.fromkeys(positions, 1 << 62), partitions, since)
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,  # noqa: ARG002
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),
-        ids_since: int = END_OF_TIME,
-    ) -> Found:
-        return super().lookup(partition, 1 << 62, ids, spans, rejected, ids_since)
+    def lookup(self, partition: Partition, position: int, asked: Lookup) -> Found:  # noqa: ARG002
+        return super().lookup(partition, 1 << 62, asked)
 
 
 class LettersUnread(AskingStates):
     """Nobody asks which bad events have a letter."""
 
-    def lookup(
-        self,
-        partition: Partition,
-        position: int,
-        ids: Collection[tuple[str, str]],
-        spans: Mapping[str, tuple[int, int]],
-        rejected: Collection[tuple[str, str]] = (),  # noqa: ARG002
-        ids_since: int = END_OF_TIME,
-    ) -> Found:
-        return super().lookup(partition, position, ids, spans, (), ids_since)
+    def lookup(self, partition: Partition, position: int, asked: Lookup) -> Found:
+        return super().lookup(partition, position, dataclasses.replace(asked, rejected=set()))
 
 
 class Unread(AskingStates):
