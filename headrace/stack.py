@@ -219,16 +219,26 @@ class Stack:
             if self._stopping.is_set():
                 return
             if child in self._replaced:
-                async with self._on_log:
-                    self._replaced.discard(child)
+                await self._until_replaced(name, child)
                 continue
             attempt = 0 if asyncio.get_running_loop().time() - started > 60 else attempt + 1
             log.warning("child_ended", child=name, status=code, words=child.last_words())
+            if name in self._worker_names:
+                await self._log.remove_members(self._group, {name})
             await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS)) - 1] if attempt else 0)
             try:
                 await self._restart(name, child)
             except Exception as error:  # whatever keeps it from starting, it is tried again
                 log.error("child_not_started", child=name, error=str(error) or repr(error))
+
+    async def _until_replaced(self, name: str, child: Child) -> None:
+        """Return once another has taken the place of a child that was ended for it, which may die in its turn.
+
+        Or once whoever would have put one there has given up.
+        """
+        while self._children[name] is child and self._on_log.locked():  # noqa: ASYNC110 - either may end it
+            await asyncio.sleep(0.1)
+        self._replaced.discard(child)
 
     async def _restart(self, name: str, ended: Child) -> None:
         if self._stopping.is_set():

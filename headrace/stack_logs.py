@@ -1,7 +1,7 @@
 """The log that a stack runs on: the embedded broker, or a Kafka of yours. All that differs between them is here."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -50,6 +50,9 @@ class StackLog(Protocol):
     async def drop_stored(self, group: str) -> None:
         """Free what the workers have stored, where nothing else does; to be called about once a second."""
 
+    async def remove_members(self, group: str, workers: Collection[str]) -> None:
+        """Tell the group, where it does not see that by itself, that these workers have ended."""
+
 
 class EmbeddedLog:
     """A new, empty log at each `open`, in the memory of a broker that the stack runs.
@@ -84,6 +87,11 @@ class EmbeddedLog:
         with suppress(KafkaError, OSError):
             await self._broker.drop_committed(group)
 
+    async def remove_members(self, group: str, workers: Collection[str]) -> None:
+        """The broker would wait half a minute for each that was killed, while the group forms anew."""
+        with suppress(KafkaError, OSError):
+            await self._broker.remove_members(group, workers)
+
 
 class KafkaLog:
     """A Kafka that runs by itself and keeps what it acknowledged; SASL and TLS by the environment's settings."""
@@ -100,6 +108,9 @@ class KafkaLog:
 
     async def drop_stored(self, group: str) -> None:
         """Nothing: the topics' retention does."""
+
+    async def remove_members(self, group: str, workers: Collection[str]) -> None:
+        """Nothing: a session that ends does."""
 
 
 def note_partitions(data: Path, workers: int) -> int:

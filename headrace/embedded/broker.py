@@ -10,14 +10,18 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaError
+from aiokafka.protocol.admin import DescribeGroupsRequest
+from aiokafka.protocol.group import LeaveGroupRequest
 
 HOST = "127.0.0.1"
 
@@ -127,6 +131,35 @@ class EmbeddedBroker:
             return committed
         finally:
             await admin.close()
+
+    async def members(self, group: str) -> dict[str, str]:
+        """The ids of the members of `group`, each with its client's name. Raises KafkaError and OSError."""
+        async with self._connection() as connection:
+            return await _members(connection, group)
+
+    async def remove_members(self, group: str, clients: Collection[str]) -> None:
+        """Take the members of these clients, which have ended, out of `group`.
+
+        While a group forms anew, the broker waits for every member of before until the rebalance times out, also for
+        those whose sessions have expired. Raises KafkaError and OSError where the broker is away.
+        """
+        async with self._connection() as connection:
+            for member, client in (await _members(connection, group)).items():
+                if client in clients:
+                    await connection.send(LeaveGroupRequest(group, member))
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AIOKafkaConnection]:
+        connection = await create_conn(HOST, self._port, client_id="headrace")
+        try:
+            yield connection
+        finally:
+            await connection.close()
+
+
+async def _members(connection: AIOKafkaConnection, group: str) -> dict[str, str]:
+    (described,) = (await connection.send(DescribeGroupsRequest([group]))).to_object()["groups"]
+    return {member["member_id"]: member["client_id"] for member in described["members"]}
 
 
 def find_binary(package: str = "noida_db") -> Path:

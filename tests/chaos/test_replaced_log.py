@@ -1,11 +1,16 @@
 """No worker of a log that is gone is left when another log takes its place."""
 
+import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
+from aiokafka.errors import KafkaError
 
+from headrace.embedded.broker import EmbeddedBroker
+from streams.settings import WorkerSettings
 from tests.stack import RunningStack, eventually, running_stack
 
 
@@ -28,3 +33,30 @@ def test_broker_and_worker_killed_together_leave_one_worker_of_each_name(tmp_pat
             eventually(stack.status, lambda status: bool(status["ready"]))
             eventually(lambda: workers_of(stack), lambda pids: pids == [stack.pids["worker"]])
         assert "already in use" not in (tmp_path / "data/logs/worker.log").read_text()
+
+
+@pytest.mark.timeout(400)
+def test_a_worker_that_dies_while_the_others_of_a_new_log_are_started_does_not_hold_them_up(tmp_path: Path) -> None:
+    with running_stack(tmp_path, workers=2) as stack:
+        second = stack.pids["worker-2"]
+        stack.kill("broker")
+        eventually(lambda: stack.pids.get("worker-2", second), lambda pid: pid != second)
+        assert "worker" in members(stack)
+        stack.kill("worker")
+        eventually(lambda: members(stack), lambda names: "worker" not in names)
+        assert not is_ready(stack.port_base + 5)
+        eventually(stack.status, lambda status: bool(status["ready"]))
+
+
+def members(stack: RunningStack) -> list[str]:
+    """The clients' names of the members of the workers' group."""
+    broker = EmbeddedBroker(Path(), stack.port_base + 3)
+    with suppress(KafkaError, OSError):
+        return list(asyncio.run(broker.members(WorkerSettings().consumer_group)).values())
+    return []
+
+
+def is_ready(port: int) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+    return False

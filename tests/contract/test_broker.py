@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -225,6 +226,36 @@ async def test_records_that_the_group_has_committed_are_dropped_and_later_ones_k
             await reader.commit({at: 9})
             assert await embedded.drop_committed("workers") == {at: 9}
             assert await held(reader, at) == 1
+
+
+async def test_a_member_that_was_killed_is_in_its_group_until_it_is_removed_by_its_clients_name(
+    embedded: EmbeddedBroker,
+) -> None:
+    async with running(embedded):
+        await ensure_topics(embedded.address, SPECS, {}, READY_SECONDS)
+        for name in ("one", "two"):
+            command = [sys.executable, "-c", _MEMBER, embedded.address, COLLECTED, name]
+            lost = await asyncio.create_subprocess_exec(*command)
+
+            async def is_there(name: str = name) -> bool:
+                return name in (await embedded.members("workers")).values()
+
+            assert await eventually(is_there)
+            await end(lost)
+        await embedded.remove_members("workers", {"two", "three"})
+        assert list((await embedded.members("workers")).values()) == ["one"]
+        await embedded.remove_members("workers", {"one"})
+        assert await embedded.members("workers") == {}
+
+
+_MEMBER = """
+import asyncio, sys
+from aiokafka import AIOKafkaConsumer
+async def join(address, topic, name):
+    await AIOKafkaConsumer(topic, bootstrap_servers=address, group_id="workers", client_id=name).start()
+    await asyncio.sleep(60)
+asyncio.run(join(*sys.argv[1:]))
+"""
 
 
 async def test_dropping_frees_memory(embedded: EmbeddedBroker) -> None:

@@ -1,13 +1,16 @@
-"""What `headrace status --wait` waits for, and what a death during the start of the stack costs."""
+"""What `headrace status --wait` waits for, and what deaths cost while the stack starts and when it runs."""
 
+import asyncio
 import signal
 from pathlib import Path
 
 import httpx
 import pytest
 
+from headrace.embedded.broker import EmbeddedBroker
 from headrace.endpoints import Endpoints
 from headrace.published import worker_urls
+from streams.settings import WorkerSettings
 from tests.stack import eventually, new_stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -28,3 +31,24 @@ def test_ready_is_when_every_worker_is_and_one_that_is_killed_while_it_starts_is
             eventually(stack.status, lambda status: status["ready"])
         finally:
             assert stack.stop(signal.SIGTERM) == 0
+
+
+def test_workers_that_are_killed_together_do_not_wait_for_each_others_lost_members(tmp_path: Path) -> None:
+    with new_stack(tmp_path, workers=2) as stack:
+        try:
+            stack.start()
+            lost = members(stack.port_base)
+            assert sorted(lost.values()) == ["worker", "worker-2"]
+            for name in lost.values():
+                stack.kill(name)
+            eventually(lambda: members(stack.port_base).keys() - lost.keys(), bool)
+            assert not members(stack.port_base).keys() & lost.keys()
+            stack.await_ready()
+        finally:
+            assert stack.stop(signal.SIGTERM) == 0
+
+
+def members(port_base: int) -> dict[str, str]:
+    """The members of the workers' group and the names of their clients."""
+    broker = EmbeddedBroker(Path(), port_base + 3)
+    return asyncio.run(broker.members(WorkerSettings().consumer_group))
