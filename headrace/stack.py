@@ -219,7 +219,8 @@ class Stack:
             if self._stopping.is_set():
                 return
             if child in self._replaced:
-                await self._until_replaced(name, child)
+                await self._is_replaced(name, child)
+                self._replaced.discard(child)
                 continue
             attempt = 0 if asyncio.get_running_loop().time() - started > 60 else attempt + 1
             log.warning("child_ended", child=name, status=code, words=child.last_words())
@@ -230,15 +231,6 @@ class Stack:
                 await self._restart(name, child)
             except Exception as error:  # whatever keeps it from starting, it is tried again
                 log.error("child_not_started", child=name, error=str(error) or repr(error))
-
-    async def _until_replaced(self, name: str, child: Child) -> None:
-        """Return once another has taken the place of a child that was ended for it, which may die in its turn.
-
-        Or once whoever would have put one there has given up.
-        """
-        while self._children[name] is child and self._on_log.locked():  # noqa: ASYNC110 - either may end it
-            await asyncio.sleep(0.1)
-        self._replaced.discard(child)
 
     async def _restart(self, name: str, ended: Child) -> None:
         if self._stopping.is_set():
@@ -253,9 +245,17 @@ class Stack:
             await self._restart_worker(name, ended)
         self._note()
 
+    async def _is_replaced(self, name: str, ended: Child) -> bool:
+        """Whether another is in its place, which may die in its turn; waits while somebody may be about to put one."""
+        while self._children[name] is ended and self._on_log.locked():  # noqa: ASYNC110 - either may end it
+            await asyncio.sleep(0.1)
+        return self._children[name] is not ended
+
     async def _restart_worker(self, name: str, ended: Child) -> None:
+        # Where the log was renewed meanwhile, another has taken its place. A second one would be watched by nobody.
+        if await self._is_replaced(name, ended):
+            return
         async with self._on_log:
-            # Where the log was renewed meanwhile, another has taken its place. A second one would be watched by nobody.
             if self._children[name] is ended and not self._stopping.is_set():
                 await self._start_worker(name)
 
