@@ -33,7 +33,7 @@ class Plan(msgspec.Struct):
     port: int
     write_key: str
     per_request: int = 20
-    connections: int = 16
+    connections: int = 64
     packed: bool = False
     bad: bool = False
     visitors: int = 50_000

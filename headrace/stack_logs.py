@@ -15,12 +15,14 @@ from headrace.log_topics import ensure_set_topics
 from headrace.supervisor import Program
 from schemas.settings import BrokerSettings
 from schemas.topics import SPECS, TopicError, ensure_topics
+from streams.settings import WorkerSettings
 
 log = structlog.get_logger(__name__)
 
 READY_SECONDS: Final = 60.0
 #: Of a data folder that does not say.
 _PARTITIONS_BEFORE: Final = 4
+_BLOCK_OF_ONE_PARTITION: Final = 12_000_000
 #: Starts a program and returns once the function says that it is ready.
 Run = Callable[[Program, Callable[[], bool]], Awaitable[None]]
 
@@ -67,7 +69,7 @@ class EmbeddedLog:
         self._data, self._workers = data, workers
         self._broker, self._log_file = EmbeddedBroker(data / "broker", port), log_file
         self.address = self._broker.address
-        self.environment = {
+        self.environment: dict[str, str] = {
             "HEADRACE_BROKER": self.address,
             "HEADRACE_BROKER_SECURITY": "PLAINTEXT",
             "HEADRACE_LOG_ID": "",
@@ -77,6 +79,7 @@ class EmbeddedLog:
     async def open(self, run: Run) -> None:
         """As in StackLog."""
         partitions = note_partitions(self._data, self._workers)
+        self.environment |= block_size(partitions, self._workers)
         self._broker.prepare(uuid.uuid4())
         program = Program("broker", self._broker.command(), {}, self._log_file)
         await run(program, self._broker.is_ready)
@@ -130,6 +133,16 @@ def note_partitions(data: Path, workers: int) -> int:
     if workers > partitions:
         log.warning("workers_idle", workers=workers, partitions=partitions)
     return partitions
+
+
+def block_size(partitions: int, workers: int) -> dict[str, str]:
+    """How the workers of an embedded log are told of larger blocks, where each has one partition and nobody set a size.
+
+    A larger block costs an event less, and two blocks of a partition are in memory.
+    """
+    if partitions > workers or "block_max_bytes" in WorkerSettings().model_fields_set:
+        return {}
+    return {"HEADRACE_BLOCK_MAX_BYTES": str(_BLOCK_OF_ONE_PARTITION)}
 
 
 def _noted(note: Path) -> int:

@@ -26,7 +26,14 @@ class WorkerSettings(HeadraceSettings):
             "dead letter"
         ),
     )
-    block_max_bytes: int = Field(8_000_000, ge=1, description="bytes of records at which a block is written at once")
+    block_max_bytes: int = Field(
+        8_000_000,
+        ge=1,
+        description=(
+            "bytes of records at which a block is written at once; unset, half as many again on an embedded log of one "
+            "partition a worker"
+        ),
+    )
     recent_ids_minutes: float = Field(60, gt=0, description="event ids younger than this are kept in memory")
     recent_ids_limit: int = Field(1_000_000, ge=1, description="event ids kept in memory for a partition at the most")
     recent_sessions_minutes: float = Field(120, gt=0, description="sessions that ended later than this are in memory")

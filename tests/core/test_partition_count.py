@@ -1,17 +1,18 @@
-"""How many partitions the embedded log of a data folder has."""
+"""How many partitions the embedded log of a data folder has, and how large blocks are with so many."""
 
 from pathlib import Path
 
 import pytest
 import structlog
 
-from headrace.stack_logs import note_partitions
+from headrace.stack_logs import block_size, note_partitions
 from schemas.topics import TopicError
 
 
 @pytest.fixture(autouse=True)
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEADRACE_PARTITIONS", raising=False)
+    monkeypatch.delenv("HEADRACE_BLOCK_MAX_BYTES", raising=False)
 
 
 @pytest.mark.parametrize(("workers", "partitions"), [(1, 1), (2, 2), (5, 5)])
@@ -68,3 +69,12 @@ def test_more_workers_than_partitions_are_told_of(tmp_path: Path, workers: int, 
         assert note_partitions(tmp_path, workers) == 3
     told = {"event": "workers_idle", "log_level": "warning", "workers": workers, "partitions": 3}
     assert lines == ([told] if idle else [])
+
+
+def test_blocks_are_larger_where_each_worker_has_one_partition_and_nobody_said_how_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert block_size(2, 2) == {"HEADRACE_BLOCK_MAX_BYTES": "12000000"}
+    assert block_size(4, 2) == {}
+    monkeypatch.setenv("HEADRACE_BLOCK_MAX_BYTES", "8000000")
+    assert block_size(2, 2) == {}
