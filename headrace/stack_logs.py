@@ -1,5 +1,6 @@
 """The log that a stack runs on: the embedded broker, or a Kafka of yours. All that differs between them is here."""
 
+import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
@@ -23,6 +24,7 @@ READY_SECONDS: Final = 60.0
 #: Of a data folder that does not say.
 _PARTITIONS_BEFORE: Final = 4
 _BLOCK_OF_ONE_PARTITION: Final = 12_000_000
+_TELL_SECONDS: Final = 2.0
 #: Starts a program and returns once the function says that it is ready.
 Run = Callable[[Program, Callable[[], bool]], Awaitable[None]]
 
@@ -93,7 +95,8 @@ class EmbeddedLog:
     async def remove_members(self, group: str, workers: Collection[str]) -> None:
         """The broker would wait half a minute for each that was killed, while the group forms anew."""
         with suppress(KafkaError, OSError):
-            await self._broker.remove_members(group, workers)
+            async with asyncio.timeout(_TELL_SECONDS):  # a worker is not started later because the broker hangs
+                await self._broker.remove_members(group, workers)
 
 
 class KafkaLog:

@@ -43,7 +43,7 @@ def build_app(
         broker_commit_every=None,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.worker_name or None,
-        broker_client_id=settings.worker_name or "headrace-worker",
+        broker_client_id=settings.worker_name or "headrace-worker",  # the name by which `up` finds a dead member
         stream_wait_empty=False,  # waiting for acknowledgements would outlast a rebalance that made them impossible
         stream_buffer_maxsize=16,  # polls, each of as much as the broker gives at once
         topic_allow_declare=False,

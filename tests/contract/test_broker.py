@@ -23,6 +23,7 @@ from headrace.embedded.broker import (
     find_binary,
     read_log_id,
 )
+from headrace.stack_logs import EmbeddedLog
 from schemas.topics import COLLECTED, DEAD_LETTER, PARTITIONS, SPECS, TopicError, ensure_topics
 from tests.ports import free_port
 
@@ -246,6 +247,15 @@ async def test_a_member_that_was_killed_is_in_its_group_until_it_is_removed_by_i
         assert list((await embedded.members("workers")).values()) == ["one"]
         await embedded.remove_members("workers", {"one"})
         assert await embedded.members("workers") == {}
+
+
+async def test_a_broker_that_does_not_answer_keeps_nobody_from_starting_a_worker(tmp_path: Path) -> None:
+    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.wait_closed()
+
+    port = free_port()
+    async with await asyncio.start_server(hang, HOST, port), asyncio.timeout(READY_SECONDS):
+        await EmbeddedLog(tmp_path, port, tmp_path / "broker.log").remove_members("workers", {"worker"})
 
 
 _MEMBER = """
