@@ -250,12 +250,17 @@ async def test_a_member_that_was_killed_is_in_its_group_until_it_is_removed_by_i
 
 
 async def test_a_broker_that_does_not_answer_keeps_nobody_from_starting_a_worker(tmp_path: Path) -> None:
-    async def hang(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await writer.wait_closed()
+    left = asyncio.Event()
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()  # until the client gives up
+        writer.close()
+        left.set()
 
     port = free_port()
     async with await asyncio.start_server(hang, HOST, port), asyncio.timeout(READY_SECONDS):
         await EmbeddedLog(tmp_path, port, tmp_path / "broker.log").remove_members("workers", {"worker"})
+        await left.wait()
 
 
 _MEMBER = """
