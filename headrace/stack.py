@@ -225,7 +225,7 @@ class Stack:
             attempt = 0 if asyncio.get_running_loop().time() - started > 60 else attempt + 1
             log.warning("child_ended", child=name, status=code, words=child.last_words())
             if name in self._worker_names:
-                await self._log.remove_members(self._group, {name})
+                await self._log.remove_member(self._group, name)
             await asyncio.sleep(_RESTART_SECONDS[min(attempt, len(_RESTART_SECONDS)) - 1] if attempt else 0)
             try:
                 await self._restart(name, child)

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -54,8 +54,8 @@ class StackLog(Protocol):
     async def drop_stored(self, group: str) -> None:
         """Free what the workers have stored, where nothing else does; to be called about once a second."""
 
-    async def remove_members(self, group: str, workers: Collection[str]) -> None:
-        """Tell the group, where it does not see that by itself, that these workers have ended."""
+    async def remove_member(self, group: str, worker: str) -> None:
+        """Tell the group, where it does not see that in time, that a worker has ended."""
 
 
 class EmbeddedLog:
@@ -92,11 +92,11 @@ class EmbeddedLog:
         with suppress(KafkaError, OSError):
             await self._broker.drop_committed(group)
 
-    async def remove_members(self, group: str, workers: Collection[str]) -> None:
+    async def remove_member(self, group: str, worker: str) -> None:
         """The broker would wait half a minute for each that was killed, while the group forms anew."""
         with suppress(KafkaError, OSError):
             async with asyncio.timeout(_TELL_SECONDS):  # a worker is not started later because the broker hangs
-                await self._broker.remove_members(group, workers)
+                await self._broker.remove_member(group, worker)
 
 
 class KafkaLog:
@@ -115,7 +115,7 @@ class KafkaLog:
     async def drop_stored(self, group: str) -> None:
         """Nothing: the topics' retention does."""
 
-    async def remove_members(self, group: str, workers: Collection[str]) -> None:
+    async def remove_member(self, group: str, worker: str) -> None:
         """Nothing: a session that ends does."""
 
 

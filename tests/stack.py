@@ -1,5 +1,6 @@
 """A whole stack for tests: `headrace up` as a user starts it, on free ports and a folder of its own."""
 
+import asyncio
 import json
 import os
 import signal
@@ -14,8 +15,10 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
+from headrace.embedded.broker import EmbeddedBroker
 from headrace.runfile import read_run_file
 from headrace.status import read_status
+from streams.settings import WorkerSettings
 from tests.kafka.server import KafkaCluster, running_kafka
 from tests.ports import free_port_base
 
@@ -83,6 +86,11 @@ class RunningStack:
     @property
     def _said(self) -> Path:
         return self.folder / "up.log"
+
+    def members(self) -> dict[str, str]:
+        """The members of the workers' group on the embedded broker, each with its client's name."""
+        broker = EmbeddedBroker(self.folder, self.port_base + 3)
+        return asyncio.run(broker.members(WorkerSettings().consumer_group))
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Send the signal and return the exit code."""

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
@@ -137,15 +137,15 @@ class EmbeddedBroker:
         async with self._connection() as connection:
             return await _members(connection, group)
 
-    async def remove_members(self, group: str, clients: Collection[str]) -> None:
-        """Take the members of these clients, which have ended, out of `group`.
+    async def remove_member(self, group: str, client: str) -> None:
+        """Take the members of a client that has ended out of `group`.
 
         While a group forms anew, the broker waits for every member of before until the rebalance times out, also for
         those whose sessions have expired. Raises KafkaError and OSError where the broker is away.
         """
         async with self._connection() as connection:
-            for member, client in (await _members(connection, group)).items():
-                if client in clients:
+            for member, name in (await _members(connection, group)).items():
+                if name == client:
                     await connection.send(LeaveGroupRequest(group, member))
 
     @asynccontextmanager

@@ -1,15 +1,11 @@
 """No worker of a log that is gone is left when another log takes its place."""
 
-import asyncio
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from aiokafka.errors import KafkaError
 
-from headrace.embedded.broker import EmbeddedBroker
-from streams.settings import WorkerSettings
 from tests.stack import RunningStack, eventually, running_stack
 
 
@@ -40,17 +36,9 @@ def test_a_worker_that_dies_while_the_others_of_a_new_log_are_started_does_not_h
         second = stack.pids["worker-2"]
         stack.kill("broker")
         eventually(lambda: stack.pids.get("worker-2", second), lambda pid: pid != second)
-        assert "worker" in members(stack)
+        assert "worker" in stack.members().values()
         stack.kill("worker")
         eventually(stack.status, lambda status: bool(status["ready"]))
         said = (tmp_path / "up.log").read_text()
         assert "child_ended" in said
         assert "child_not_started" not in said
-
-
-def members(stack: RunningStack) -> list[str]:
-    """The clients' names of the members of the workers' group."""
-    broker = EmbeddedBroker(Path(), stack.port_base + 3)
-    with suppress(KafkaError, OSError):
-        return list(asyncio.run(broker.members(WorkerSettings().consumer_group)).values())
-    return []

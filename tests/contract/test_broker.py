@@ -243,9 +243,9 @@ async def test_a_member_that_was_killed_is_in_its_group_until_it_is_removed_by_i
 
             assert await eventually(is_there)
             await end(lost)
-        await embedded.remove_members("workers", {"two", "three"})
+        await embedded.remove_member("workers", "two")
         assert list((await embedded.members("workers")).values()) == ["one"]
-        await embedded.remove_members("workers", {"one"})
+        await embedded.remove_member("workers", "one")
         assert await embedded.members("workers") == {}
 
 
@@ -259,7 +259,7 @@ async def test_a_broker_that_does_not_answer_keeps_nobody_from_starting_a_worker
 
     port = free_port()
     async with await asyncio.start_server(hang, HOST, port), asyncio.timeout(READY_SECONDS):
-        await EmbeddedLog(tmp_path, port, tmp_path / "broker.log").remove_members("workers", {"worker"})
+        await EmbeddedLog(tmp_path, port, tmp_path / "broker.log").remove_member("workers", "worker")
         await left.wait()
 
 

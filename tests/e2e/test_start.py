@@ -1,16 +1,13 @@
 """What `headrace status --wait` waits for, and what deaths cost while the stack starts and when it runs."""
 
-import asyncio
 import signal
 from pathlib import Path
 
 import httpx
 import pytest
 
-from headrace.embedded.broker import EmbeddedBroker
 from headrace.endpoints import Endpoints
 from headrace.published import worker_urls
-from streams.settings import WorkerSettings
 from tests.stack import eventually, new_stack
 
 pytestmark = pytest.mark.timeout(240)
@@ -37,18 +34,12 @@ def test_workers_that_are_killed_together_do_not_wait_for_each_others_lost_membe
     with new_stack(tmp_path, workers=2) as stack:
         try:
             stack.start()
-            lost = members(stack.port_base)
+            lost = stack.members()
             assert sorted(lost.values()) == ["worker", "worker-2"]
             for name in lost.values():
                 stack.kill(name)
-            eventually(lambda: members(stack.port_base).keys() - lost.keys(), bool)
-            assert not members(stack.port_base).keys() & lost.keys()
+            eventually(lambda: stack.members().keys() - lost.keys(), bool)
+            assert not stack.members().keys() & lost.keys()
             stack.await_ready()
         finally:
             assert stack.stop(signal.SIGTERM) == 0
-
-
-def members(port_base: int) -> dict[str, str]:
-    """The members of the workers' group and the names of their clients."""
-    broker = EmbeddedBroker(Path(), port_base + 3)
-    return asyncio.run(broker.members(WorkerSettings().consumer_group))
