@@ -92,12 +92,14 @@ def _writer_factory(
 
     limit = DeadLimit(settings.dead_share_limit, settings.dead_share_events)
 
+    def connect() -> ClickHouse:
+        return ClickHouse(clickhouse) if reach is None else FragileClickHouse(clickhouse, reach)
+
     def new_writer(assignment: Assignment) -> PartitionWriter:
-        client = ClickHouse(clickhouse) if reach is None else FragileClickHouse(clickhouse, reach)
-        partition = assignment.partition
+        client, partition = connect(), assignment.partition
         parts = Parts(
             blocks=ClickHouseBlockStore(client),
-            states=ClickHouseStateStore(client, settings.recent_ids_limit),
+            states=ClickHouseStateStore(connect(), settings.recent_ids_limit),  # asked while a block is written
             orphans=ClickHouseOrphans(client),
             letters=letters,
             pipeline=pipelines[partition.topic],

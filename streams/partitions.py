@@ -110,6 +110,7 @@ class Partitions:
         await asyncio.gather(running, return_exceptions=True)
         if finish and not running.cancelled() and running.exception() is None:
             await writer.write_rest()
+        await writer.end()
 
     def _note_end(self, running: "asyncio.Task[None]") -> None:
         if not running.cancelled() and (error := running.exception()) is not None:

@@ -48,6 +48,7 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MINUTE_MS: Final = 60_000
 _RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants file
+_EVICT_SECONDS: Final = 10.0  # for at most so long nothing is forgotten because the next block is settled already
 _LATE_SECONDS: Final = 3.0
 _LATE_LINGERS: Final = 3
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
@@ -73,7 +74,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a writer works with. `clock` gives ms since the epoch; the stores are this writer's alone."""
+    """What a writer works with. `clock` gives ms since the epoch; the stores are this writer's alone.
+
+    `states` is asked in one thread while `blocks` writes in another.
+    """
 
     blocks: BlockStore
     states: StateStore
@@ -100,12 +104,24 @@ class Pending(msgspec.Struct, frozen=True, gc=False):
     acknowledge: Callable[[], object] | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Next:
+    """The block after the one that is being written, up to `end`, and its settling."""
+
+    end: int
+    settling: asyncio.Task[Settled]
+
+
 class PartitionWriter:
     """Owns one partition from assignment to revocation.
 
     `open` reads the state back and returns the offset to start from; `put` takes the next records while it `has_room`;
     `run` writes blocks until `close`, which lets the block under way finish or, while the warehouse is away or the
-    partition is paused, gives it up.
+    partition is paused, gives it up; `end` lets go of what is left.
+
+    To write a block is mostly to wait for the warehouse; where the next is full meanwhile, it is settled: then the
+    state is one block ahead of the ledger. Nothing of it is claimed or stored before the block under way is stored
+    whole, and the sessions that it has to look up wait as long. Ids do not: those of the block under way are in memory.
     """
 
     def __init__(self, partition: Partition, partitions: int, parts: Parts, remembers: bool) -> None:
@@ -117,6 +133,12 @@ class PartitionWriter:
         self._ahead = Ahead(parts.pipeline, parts.rules)
         self._pending: list[Pending] = []
         self._bytes = self._under_way = 0  # of what is pending, and of the block that is being written
+        self._taken = 0  # how many of the pending are of that block
+        self._next: _Next | None = None
+        self._stored = asyncio.Event()  # set but for while a settled block is being stored
+        self._stored.set()
+        self._evicted_at = 0.0  # s, monotonic
+        self._gave_up = False  # with a block in the state that the ledger lacks
         self._since = 0.0  # what is pending came at this time (s, monotonic) or later
         self._wanted_end = 0
         self._dead_share = DeadShare(parts.dead_limit)
@@ -190,6 +212,7 @@ class PartitionWriter:
             elif record.offset < self.position:
                 _acknowledge(pending)
         self._ahead.feed(new)
+        self._settle_next()
         self._changed.set()
 
     async def run(self) -> None:
@@ -199,7 +222,7 @@ class PartitionWriter:
             while await self._due():
                 await self._write_block()
         except _Closed:
-            return
+            self._gave_up = True
         finally:
             preparing.cancel()
             await asyncio.gather(preparing, return_exceptions=True)
@@ -210,9 +233,20 @@ class PartitionWriter:
         self._changed.set()
 
     async def write_rest(self) -> None:
-        """Once `run` has ended: write what is pending, unless the warehouse is away."""
+        """Once `run` has ended: write what is pending, unless the warehouse is away or was when it ended."""
+        if self._gave_up:
+            return
         with contextlib.suppress(_Closed):
+            if self._next:
+                await self._write_block()
             await self._write_block()
+
+    async def end(self) -> None:
+        """Once `run` has ended, and nothing more is to be written."""
+        if self._next:
+            self._next.settling.cancel()
+            await asyncio.gather(self._next.settling, return_exceptions=True)
+            self._next = None
 
     async def _due(self) -> bool:
         """Wait until a block should be written; False when closed."""
@@ -246,21 +280,41 @@ class PartitionWriter:
         self._drop_stored()
         if not self._pending:
             return
-        wanted = Block(self.partition, state.position, self._pending[-1].record.offset + 1)
+        following, self._next = self._next, None
+        settled = await following.settling if following else None
+        end = following.end if following else self._pending[-1].record.offset + 1
+        wanted = Block(self.partition, state.position, end)
         self._since = time.monotonic()  # for what comes from here on, and waits for the next block
         claim = await self._repeated(lambda: parts.blocks.claim(wanted, parts.worker))
-        if not self._is_ready(claim, wanted):
-            if claim.stored_end > wanted.start:
-                log.warning("block_stored_elsewhere", partition=str(self.partition), start=wanted.start)
-                await self.open()
+        is_ready = self._is_ready(claim, wanted)
+        if claim.stored_end > wanted.start or (settled and claim.end != wanted.end):
+            log.warning("block_of_another_worker", partition=str(self.partition), start=wanted.start)
+            await self.open()
+            return
+        if not is_ready:
             return
         self._wanted_end = 0
         block = Block(self.partition, wanted.start, claim.end)
         taken = self._pending[: bisect_left(self._pending, block.end, key=_offset)]
-        self._under_way = sum(len(pending.record.value or b"") for pending in taken)
-        settled = await self._settle([pending.record for pending in taken])
+        self._taken, self._under_way = len(taken), sum(len(pending.record.value or b"") for pending in taken)
+        if settled is None:
+            settled = await self._settle([pending.record for pending in taken])
+        self._stored.clear()
+        self._settle_next()
         await self._store(block, settled)
         self._advance(block, taken, settled)
+
+    def _settle_next(self) -> None:
+        """While a block is being stored, and the next is full: begin to settle that.
+
+        Memory evicts only what is stored, so not every block is settled in advance.
+        """
+        if self._next or self._stored.is_set() or self._closing.is_set():
+            return
+        is_full = self._bytes - self._under_way >= self._parts.max_bytes
+        if is_full and time.monotonic() - self._evicted_at < _EVICT_SECONDS:
+            records = [pending.record for pending in self._pending[self._taken :]]
+            self._next = _Next(records[-1].offset + 1, asyncio.create_task(self._settle(records)))
 
     def _is_ready(self, claim: Claim, wanted: Block) -> bool:
         """Whether the claimed block can be written now: it is ours to write, and all its records are here."""
@@ -281,6 +335,8 @@ class PartitionWriter:
         wanted = await asyncio.to_thread(parts.pipeline.wanted, prepared, state)
         found = Found()
         if wanted:
+            if wanted.spans:  # memory has the sessions of the block under way as they become, the warehouse in part
+                await self._stored.wait()
             metrics.WORKER_LOOKUPS.inc(len(wanted.ids | wanted.rejected) + len(wanted.spans))
             found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, wanted))
         return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
@@ -326,9 +382,12 @@ class PartitionWriter:
         state, memory, now = self._opened, self._parts.memory, self._parts.clock()
         state.position = block.end
         self._drop_stored()
-        self._under_way = 0
-        # A look through all sessions costs 100 ms a million: once a minute, not once a block.
-        state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
+        self._taken = self._under_way = 0
+        self._stored.set()
+        if self._next is None:
+            # A look through all sessions costs 100 ms a million: once a minute, not once a block.
+            state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
+            self._evicted_at = time.monotonic()
         accounts = settled.accounts
         for outcome in ("stored", "duplicate", "dead"):
             metrics.WORKER_EVENTS.labels(outcome).inc(getattr(accounts, outcome))

@@ -7,7 +7,7 @@ import math
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from functools import partial
 
@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import streams.writer
 from schemas.blocks import Accounts, Block, BlockRows, Claim, Found, Lookup, Partition, StoreUnavailable
 from schemas.codec import Codec
 from schemas.context import CONTEXT_FIELDS
@@ -61,14 +62,18 @@ class Killed(Exception):
 
 
 class FragileWarehouse(MemoryWarehouse):
-    """Dies before or after the step that `fuse` names, once."""
+    """Dies, or is away, before or after the step that `fuse` names, once; takes `seconds` to write a block."""
 
     fuse: str = ""
+    seconds: float = 0
 
     def _burn(self, step: str) -> None:
         if self.fuse == step:
             self.fuse = ""
             raise Killed(step)
+        if self.fuse == f"away {step}":
+            self.fuse = ""
+            raise StoreUnavailable(step)
 
     def claim(self, wanted: Block, worker: str) -> Claim:
         self._burn("before claim")
@@ -83,6 +88,7 @@ class FragileWarehouse(MemoryWarehouse):
 
     def write(self, block: Block, rows: BlockRows) -> None:
         super().write(block, rows)
+        time.sleep(self.seconds)
         self._burn("after write")
 
     def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
@@ -177,6 +183,30 @@ async def deliver(
     return acknowledged
 
 
+async def stream(parts: Parts, log: Sequence[LogRecord], *, upto: int | None = None) -> int:
+    """Open the partition and feed its writer the log's rest as it has room; how many blocks were settled in advance.
+
+    The partition is revoked once `upto` (by default all) is stored.
+    """
+    writer, ahead = PartitionWriter(PARTITION, 1, parts, remembers=True), set[int]()
+    rest = deque(log[await writer.open() :])
+    running = asyncio.create_task(writer.run())
+    end = len(log) if upto is None else upto
+    while writer.position < end and not running.done():
+        if rest and writer.has_room:
+            writer.put([Pending(rest.popleft(), 0.0, None)])
+        if writer._next:
+            ahead.add(writer._next.end)
+        await asyncio.sleep(0)
+    await writer.close()
+    await asyncio.gather(running, return_exceptions=True)
+    if running.exception() is None:
+        await writer.write_rest()
+    await writer.end()
+    await running
+    return len(ahead)
+
+
 def stored_ids(warehouse: MemoryWarehouse) -> Counter[str]:
     return Counter(row[0] for row in warehouse.events)
 
@@ -263,6 +293,56 @@ def test_any_sequence_of_deaths_and_block_sizes_stores_every_event_once(
     warehouse = asyncio.run(run())
     assert_exact(warehouse, ids)
     assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    faults=st.lists(
+        st.tuples(st.sampled_from(("", *STEPS, *(f"away {step}" for step in STEPS))), st.integers(1, 40)), max_size=5
+    ),
+    block=st.integers(1, 6),
+)
+def test_blocks_settled_in_advance_store_every_event_once_whatever_goes_wrong(
+    seed: int, faults: list[tuple[str, int]], block: int
+) -> None:
+    log, ids, copies = random_log(seed, records=40)
+
+    async def run() -> FragileWarehouse:
+        warehouse = FragileWarehouse()
+        warehouse.seconds = 0.001
+        parts = new_parts(warehouse, Letters(), ids_ms=10 * MINUTE)
+        parts = dataclasses.replace(parts, max_bytes=block * 400)
+        for fault, upto in faults:
+            warehouse.fuse = fault
+            with contextlib.suppress(Killed):
+                await stream(parts, log, upto=upto)
+        warehouse.fuse = ""
+        await stream(parts, log)
+        return warehouse
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(streams.writer, "_RETRY_SECONDS", (0.001,))
+        warehouse = asyncio.run(run())
+    assert_exact(warehouse, ids)
+    assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
+
+
+async def test_two_workers_that_both_own_a_partition_and_settle_in_advance_store_every_event_once() -> None:
+    ahead = 0
+    for seed in range(20):
+        log, ids, copies = random_log(seed, records=40)
+        warehouse = FragileWarehouse()
+        warehouse.seconds = 0.002
+        parts = new_parts(warehouse, Letters(), ids_ms=10 * MINUTE)
+        ahead += sum(
+            await asyncio.gather(
+                *(stream(dataclasses.replace(parts, max_bytes=size), log) for size in (900, 2_100)),
+            )
+        )
+        assert_exact(warehouse, ids)
+        assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
+    assert ahead > 20
 
 
 async def test_a_zombie_that_wakes_up_writes_nothing_and_goes_on_from_the_ledger() -> None:
@@ -595,6 +675,58 @@ async def test_while_a_block_is_written_what_came_for_the_next_is_prepared() -> 
     assert_exact(warehouse, {"e0", "e1"})
 
 
+@pytest.mark.parametrize(("age", "at_once"), [(10 * MINUTE, True), (24 * HOUR, False)])
+async def test_while_a_block_is_stored_the_next_looks_up_ids_at_once_and_sessions_once_that_is_stored(
+    age: int, at_once: bool
+) -> None:
+    class Watched(MemoryWarehouse):
+        def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+            if block.end == 2:
+                loop.call_soon_threadsafe(writer.put, [Pending(log[2], 0.0, None)])
+                told.append(asked.wait(60 if at_once else 0.2))
+            super().finish(block, accounts, worker)
+
+        def lookup(self, partition: Partition, position: int, asked_for: Lookup) -> Found:
+            assert bool(asked_for.spans) is not at_once
+            asked.set()
+            return super().lookup(partition, position, asked_for)
+
+    loop, asked, told, warehouse = asyncio.get_running_loop(), threading.Event(), list[bool](), Watched()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW - (age if n == 2 else 1))]) for n in range(3)]
+    parts = dataclasses.replace(new_parts(warehouse, Letters(), ids_ms=MINUTE), max_bytes=len(log[0].value or b""))
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    for record in log[:2]:  # once something is stored, blocks are settled in advance
+        writer.put([Pending(record, 0.0, None)])
+        await writer.write_rest()
+    await writer.write_rest()
+    assert told == [at_once]
+    assert_exact(warehouse, {"e0", "e1", "e2"})
+
+
+async def test_a_revoked_partition_writes_what_is_settled_in_advance_and_what_came_after_it() -> None:
+    class Slow(MemoryWarehouse):
+        def finish(self, block: Block, accounts: Accounts, worker: str) -> None:
+            if block.end == 2:
+                for record in log[2:]:
+                    loop.call_soon_threadsafe(writer.put, [Pending(record, 0.0, None)])
+            super().finish(block, accounts, worker)
+
+    loop, warehouse = asyncio.get_running_loop(), Slow()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(4)]
+    parts = dataclasses.replace(new_parts(warehouse, Letters()), max_bytes=len(log[0].value or b""))
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    for record in log[:2]:
+        writer.put([Pending(record, 0.0, None)])
+        await writer.write_rest()
+    assert writer.position == 2
+    await writer.close()
+    await writer.write_rest()
+    assert [(block.start, block.end) for block, _ in warehouse.ledger] == [(0, 1), (1, 2), (2, 3), (3, 4)]
+    assert_exact(warehouse, {f"e{n}" for n in range(4)})
+
+
 async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> None:
     class Away(MemoryWarehouse):
         refusals = 3
@@ -610,3 +742,31 @@ async def test_a_writer_waits_while_the_warehouse_is_away_and_then_goes_on() -> 
     assert warehouse.refusals == 0
     assert acknowledged == [0]
     assert_exact(warehouse, {"e"})
+
+
+async def test_a_partition_given_up_while_the_warehouse_is_away_writes_nothing_once_it_is_back() -> None:
+    """What was settled of the block is in memory; to settle it again would make duplicates of all its events."""
+
+    class Away(MemoryWarehouse):
+        is_away = True
+
+        def write(self, block: Block, rows: BlockRows) -> None:
+            if self.is_away:
+                loop.call_soon_threadsafe(refused.set)
+                raise StoreUnavailable("ClickHouse is away.")
+            super().write(block, rows)
+
+    loop, refused, warehouse = asyncio.get_running_loop(), asyncio.Event(), Away()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)], "journal", n + 1) for n in range(2)]
+    parts = new_parts(warehouse, Letters())
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    writer.put([Pending(record, 0.0, None) for record in log])
+    running = asyncio.create_task(writer.run())
+    await asyncio.wait_for(refused.wait(), 60)
+    await writer.close()
+    await running
+    warehouse.is_away = False
+    await writer.write_rest()
+    await deliver(parts, log, [])
+    assert_exact(warehouse, {"e0", "e1"})
