@@ -2,6 +2,7 @@
 
 To write a block is mostly to wait for the warehouse; meanwhile the next is prepared. What is prepared depends on
 nothing but the records, the journals before them and the rules, and is taken only where all three are as they were.
+What is prepared takes several times the memory of its records, so there is a limit to it.
 """
 
 import asyncio
@@ -28,6 +29,11 @@ class _Part(NamedTuple):
     rules: Rules
     prepared: Prepared
 
+    @property
+    def size(self) -> int:
+        """Bytes of the records."""
+        return sum(len(record.value or b"") for record in self.records)
+
     def is_of(self, records: Sequence[LogRecord], journals: Mapping[str, int], rules: Rules) -> bool:
         """Whether it begins these records, and would become the same again."""
         count = len(self.records)
@@ -40,10 +46,13 @@ class _Part(NamedTuple):
 
 
 class Ahead:
-    """`feed` it records in the order of the log; `run` prepares them; `take` hands out those of a block, prepared."""
+    """`feed` it records in the order of the log; `run` prepares them; `take` hands out those of a block, prepared.
 
-    def __init__(self, pipeline: Preparing, rules: Callable[[], Rules]) -> None:
-        self._pipeline, self._rules = pipeline, rules
+    Records that were fed together are prepared together. No more are while `limit` bytes of records are prepared.
+    """
+
+    def __init__(self, pipeline: Preparing, rules: Callable[[], Rules], limit: int) -> None:
+        self._pipeline, self._rules, self._limit = pipeline, rules, limit
         self._fed: deque[Sequence[LogRecord]] = deque()
         self._parts: deque[_Part] = deque()
         self._journals: Mapping[str, int] | None = None  # after all that is prepared
@@ -61,7 +70,7 @@ class Ahead:
         while True:
             await self._came.wait()
             async with self._preparing:
-                if self._fed:
+                if self._fed and sum(part.size for part in self._parts) < self._limit:
                     records, rules = self._fed.popleft(), self._rules()
                     before = dict(journals()) if self._journals is None else self._journals
                     prepared = await self._prepare(records, before, rules)
@@ -83,6 +92,7 @@ class Ahead:
                 while self._fed and self._fed[0][0].offset <= records[-1].offset:
                     self._fed.popleft()
                 whole.add(await self._prepare(records[whole.records :], whole.journals, rules))
+            self._came.set()  # there may be room again
             return whole
 
     async def _prepare(self, records: Sequence[LogRecord], journals: Mapping[str, int], rules: Rules) -> Prepared:

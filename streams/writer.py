@@ -12,8 +12,8 @@ import contextlib
 import itertools
 import math
 import time
-from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
 
@@ -48,6 +48,7 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MINUTE_MS: Final = 60_000
 _RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants file
+_PIECES: Final = 8  # of a block are prepared one after the other
 _EVICT_SECONDS: Final = 10.0  # for at most so long nothing is forgotten because the next block is settled already
 _LATE_SECONDS: Final = 3.0
 _LATE_LINGERS: Final = 3
@@ -130,10 +131,11 @@ class PartitionWriter:
         self._parts = parts
         self._remembers = remembers
         self._state: PartitionState | None = None
-        self._ahead = Ahead(parts.pipeline, parts.rules)
+        self._ahead = Ahead(parts.pipeline, parts.rules, parts.max_bytes)
         self._pending: list[Pending] = []
         self._bytes = self._under_way = 0  # of what is pending, and of the block that is being written
         self._taken = 0  # how many of the pending are of that block
+        self._ends: list[int] = []  # offsets after what is prepared at once; a block ends at one of them
         self._next: _Next | None = None
         self._stored = asyncio.Event()  # set but for while a settled block is being stored
         self._stored.set()
@@ -189,12 +191,14 @@ class PartitionWriter:
 
     @property
     def has_room(self) -> bool:
-        """Whether more may be put: while two blocks are not full, or one besides that which is being written.
+        """Whether more may be put: while three blocks are not full, or one besides that which is being written.
+
+        One is being written, the next settled, and of the third it takes time to come.
 
         A claimed block that waits for its records has room for all of them.
         """
         full, waiting = self._parts.max_bytes, self._bytes - self._under_way
-        return self._bytes < 2 * full or waiting < full or bool(self._wanted_end)
+        return self._bytes < 3 * full or waiting < full or bool(self._wanted_end)
 
     def put(self, records: Iterable[Pending]) -> None:
         """Take the next records; what the ledger has is acknowledged at once."""
@@ -211,7 +215,9 @@ class PartitionWriter:
                 new.append(record)
             elif record.offset < self.position:
                 _acknowledge(pending)
-        self._ahead.feed(new)
+        for piece in _pieces(new, self._parts.max_bytes // _PIECES):
+            self._ahead.feed(piece)
+            self._ends.append(piece[-1].offset + 1)
         self._settle_next()
         self._changed.set()
 
@@ -236,10 +242,11 @@ class PartitionWriter:
         """Once `run` has ended: write what is pending, unless the warehouse is away or was when it ended."""
         if self._gave_up:
             return
+        end, before = self._pending[-1].record.offset + 1 if self._pending else 0, -1
         with contextlib.suppress(_Closed):
-            if self._next:
+            while self._pending and self._pending[0].record.offset < end and before < self.position:
+                before = self.position
                 await self._write_block()
-            await self._write_block()
 
     async def end(self) -> None:
         """Once `run` has ended, and nothing more is to be written."""
@@ -282,8 +289,7 @@ class PartitionWriter:
             return
         following, self._next = self._next, None
         settled = await following.settling if following else None
-        end = following.end if following else self._pending[-1].record.offset + 1
-        wanted = Block(self.partition, state.position, end)
+        wanted = Block(self.partition, state.position, following.end if following else self._next_end())
         self._since = time.monotonic()  # for what comes from here on, and waits for the next block
         claim = await self._repeated(lambda: parts.blocks.claim(wanted, parts.worker))
         is_ready = self._is_ready(claim, wanted)
@@ -295,7 +301,7 @@ class PartitionWriter:
             return
         self._wanted_end = 0
         block = Block(self.partition, wanted.start, claim.end)
-        taken = self._pending[: bisect_left(self._pending, block.end, key=_offset)]
+        taken = self._pending[: self._place_of(block.end)]
         self._taken, self._under_way = len(taken), sum(len(pending.record.value or b"") for pending in taken)
         if settled is None:
             settled = await self._settle([pending.record for pending in taken])
@@ -313,8 +319,22 @@ class PartitionWriter:
             return
         is_full = self._bytes - self._under_way >= self._parts.max_bytes
         if is_full and time.monotonic() - self._evicted_at < _EVICT_SECONDS:
-            records = [pending.record for pending in self._pending[self._taken :]]
-            self._next = _Next(records[-1].offset + 1, asyncio.create_task(self._settle(records)))
+            end = self._next_end()
+            records = [pending.record for pending in self._pending[self._taken : self._place_of(end)]]
+            self._next = _Next(end, asyncio.create_task(self._settle(records)))
+
+    def _next_end(self) -> int:
+        """Where the block ends that begins after the one under way: where it is full, if it is."""
+        size = 0
+        for pending in self._pending[self._taken :]:
+            size += len(pending.record.value or b"")
+            if size >= self._parts.max_bytes:
+                return next((end for end in self._ends if end > pending.record.offset), pending.record.offset + 1)
+        return self._pending[-1].record.offset + 1
+
+    def _place_of(self, offset: int) -> int:
+        """The place among what is pending of the first record at or after the offset."""
+        return bisect_left(self._pending, offset, key=_offset)
 
     def _is_ready(self, claim: Claim, wanted: Block) -> bool:
         """Whether the claimed block can be written now: it is ours to write, and all its records are here."""
@@ -324,7 +344,7 @@ class PartitionWriter:
             raise LedgerRefused(
                 f"The claim of {self.partition} at offset {wanted.start} ends at {claim.end}. {REPAIR}."
             )
-        if claim.end > wanted.end:
+        if claim.end > self._pending[-1].record.offset + 1:
             self._wanted_end = claim.end
             return False
         return True
@@ -401,11 +421,12 @@ class PartitionWriter:
 
     def _drop_stored(self) -> None:
         """Acknowledge, in the order of the log, what the ledger has."""
-        stored = bisect_left(self._pending, self.position, key=_offset)
+        stored = self._place_of(self.position)
         for pending in self._pending[:stored]:
             _acknowledge(pending)
             self._bytes -= len(pending.record.value or b"")
         del self._pending[:stored]
+        del self._ends[: bisect_right(self._ends, self.position)]
 
     async def _repeated(self, call: Callable[[], _T]) -> _T:
         """The call's answer, repeated while the warehouse is away; raises _Closed when closed meanwhile."""
@@ -438,6 +459,19 @@ async def open_writers(writers: Sequence[PartitionWriter]) -> list[int]:
 
 def _offset(pending: Pending) -> int:
     return pending.record.offset
+
+
+def _pieces(records: Iterable[LogRecord], size: int) -> Iterator[list[LogRecord]]:
+    """The records in pieces of about `size` bytes."""
+    piece, length = list[LogRecord](), 0
+    for record in records:
+        piece.append(record)
+        length += len(record.value or b"")
+        if length >= size:
+            yield piece
+            piece, length = [], 0
+    if piece:
+        yield piece
 
 
 def _acknowledge(pending: Pending) -> None:

@@ -50,9 +50,11 @@ def said(prepared: Prepared) -> tuple[object, ...]:
 
 
 @asynccontextmanager
-async def prepared_in_advance(pipeline: Counting, log: Sequence[LogRecord], size: int) -> AsyncIterator[Ahead]:
-    """All of the log, so many records at a time."""
-    ahead = Ahead(pipeline, lambda: ACME)
+async def prepared_in_advance(
+    pipeline: Counting, log: Sequence[LogRecord], size: int, limit: int = 1_000_000
+) -> AsyncIterator[Ahead]:
+    """All of the log, or as much as the limit lets, so many records at a time."""
+    ahead = Ahead(pipeline, lambda: ACME, limit)
     for start in range(0, len(log), size):
         ahead.feed(log[start : start + size])
     running = asyncio.create_task(ahead.run(dict))
@@ -69,6 +71,18 @@ async def test_what_was_prepared_in_advance_is_not_prepared_again() -> None:
         rest = await ahead.take(log[6:], first.journals, ACME)
     assert (first.records, first.events, rest.records, rest.events) == (6, 6, 6, 6)
     assert pipeline.offsets == list(range(12))
+
+
+async def test_no_more_is_prepared_in_advance_than_the_limit_until_some_of_it_is_taken() -> None:
+    pipeline, log = Counting(4), log_of(range(1, 13))
+    async with prepared_in_advance(pipeline, log, 2, limit=4 * len(log[0].value or b"") - 1) as ahead:
+        await asyncio.sleep(0.05)
+        assert pipeline.offsets == list(range(4))
+        await ahead.take(log[:2], {}, ACME)
+        while len(pipeline.offsets) < 6:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        assert pipeline.offsets == list(range(6))
 
 
 @pytest.mark.parametrize(
@@ -99,7 +113,7 @@ def test_however_records_come_and_are_taken_they_are_prepared_as_if_all_came_at_
     log = log_of(sequences)
 
     async def run() -> None:
-        ahead, journals, given_out, came = Ahead(PIPELINE, lambda: ACME), dict[str, int](), 0, 0
+        ahead, journals, given_out, came = Ahead(PIPELINE, lambda: ACME, 500), dict[str, int](), 0, 0
         running = asyncio.create_task(ahead.run(dict))
         sizes = iter(fed)
         for size, at_once, rules in [*taken, (len(log), True, ACME)]:

@@ -599,28 +599,54 @@ async def test_bad_events_of_two_tenants_with_one_id_are_two_events() -> None:
     assert [letter["companyId"] for letter in letters.sent] == ["acme", "nobody"]
 
 
-async def test_a_writer_has_room_for_two_blocks_and_for_all_of_a_block_that_was_claimed_larger() -> None:
+async def test_a_writer_has_room_for_three_blocks_and_for_all_of_a_block_that_was_claimed_larger() -> None:
     warehouse = MemoryWarehouse()
-    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(6)]
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(8)]
     parts = dataclasses.replace(new_parts(warehouse, Letters()), max_bytes=2 * len(log[0].value or b""))
-    warehouse.claim(Block(PARTITION, 0, 6), "another")
+    warehouse.claim(Block(PARTITION, 0, 8), "another")
     writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
     await writer.open()
     told = []
-    for record in log[:5]:
+    for record in log[:7]:
         writer.put([Pending(record, 0.0, None)])
         told.append(writer.has_room)
-    assert told == [True, True, True, False, False]
+    assert told == [True, True, True, True, True, False, False]
     await writer.write_rest()
     assert writer.has_room
-    writer.put([Pending(log[5], 0.0, None)])
+    writer.put([Pending(log[7], 0.0, None)])
     await writer.write_rest()
-    assert_exact(warehouse, {f"e{n}" for n in range(6)})
+    assert_exact(warehouse, {f"e{n}" for n in range(8)})
 
 
-async def test_while_a_block_is_written_there_is_room_for_another() -> None:
+async def test_more_records_than_a_block_holds_become_several_blocks_that_end_where_they_are_prepared_to() -> None:
+    class Noting(Pipeline):
+        def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared:
+            prepared.append((records[0].offset, records[-1].offset + 1))
+            return super().prepare(records, journals, rules)
+
+    prepared, warehouse = list[tuple[int, int]](), MemoryWarehouse()
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(50)]
+    parts = dataclasses.replace(
+        new_parts(warehouse, Letters()),
+        pipeline=Noting(CODEC, DEFAULT_POLICY, lambda _: UserAgent(), lambda _: "", GAP),
+        max_bytes=20 * len(log[0].value or b""),
+    )
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    running = asyncio.create_task(writer.run())
+    writer.put([Pending(record, 0.0, None) for record in log])
+    while writer.position < len(log):
+        await asyncio.sleep(0.001)
+    await writer.close()
+    await running
+    assert [(block.start, block.end) for block, _ in warehouse.ledger] == [(0, 21), (21, 42), (42, 50)]
+    assert sum(end - start for start, end in prepared) == len(log), "some were prepared twice"
+    assert_exact(warehouse, {f"e{n}" for n in range(50)})
+
+
+async def test_while_a_block_is_written_there_is_room_for_another_however_large_it_is() -> None:
     async def put_next() -> None:
-        for record in log[4:]:
+        for record in log[6:]:
             writer.put([Pending(record, 0.0, None)])
             told.append(writer.has_room)
 
@@ -631,12 +657,13 @@ async def test_while_a_block_is_written_there_is_room_for_another() -> None:
             super().finish(block, accounts, worker)
 
     loop, told = asyncio.get_running_loop(), list[bool]()
-    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(6)]
-    parts = dataclasses.replace(new_parts(Watched(), Letters()), max_bytes=2 * len(log[0].value or b""))
+    log = [log_record(n, "a", [collected_event(f"e{n}", NOW)]) for n in range(8)]
+    warehouse = Watched()
+    warehouse.claim(Block(PARTITION, 0, 6), "another")
+    parts = dataclasses.replace(new_parts(warehouse, Letters()), max_bytes=2 * len(log[0].value or b""))
     writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
     await writer.open()
-    writer.put([Pending(record, 0.0, None) for record in log[:4]])
-    assert not writer.has_room
+    writer.put([Pending(record, 0.0, None) for record in log[:6]])
     await writer.write_rest()
     assert told == [True, False]
     assert writer.has_room
