@@ -25,11 +25,11 @@ class Counting:
     def __init__(self, count: int) -> None:
         self.offsets: list[int] = []
         self.reached = asyncio.Event()
-        self._count, self._loop = count, asyncio.get_running_loop()
+        self.count, self._loop = count, asyncio.get_running_loop()
 
     def prepare(self, records: Sequence[LogRecord], journals: dict[str, int], rules: Rules) -> Prepared:
         self.offsets += [record.offset for record in records]
-        if len(self.offsets) >= self._count:
+        if len(self.offsets) >= self.count:
             self._loop.call_soon_threadsafe(self.reached.set)
         return PIPELINE.prepare(records, journals, rules)
 
@@ -78,9 +78,10 @@ async def test_no_more_is_prepared_in_advance_than_the_limit_until_some_of_it_is
     async with prepared_in_advance(pipeline, log, 2, limit=4 * len(log[0].value or b"") - 1) as ahead:
         await asyncio.sleep(0.05)
         assert pipeline.offsets == list(range(4))
+        pipeline.count = 6
+        pipeline.reached.clear()
         await ahead.take(log[:2], {}, ACME)
-        while len(pipeline.offsets) < 6:
-            await asyncio.sleep(0.001)
+        await asyncio.wait_for(pipeline.reached.wait(), 60)
         await asyncio.sleep(0.05)
         assert pipeline.offsets == list(range(6))
 

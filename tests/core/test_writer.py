@@ -634,9 +634,9 @@ async def test_more_records_than_a_block_holds_become_several_blocks_that_end_wh
     writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
     await writer.open()
     running = asyncio.create_task(writer.run())
-    writer.put([Pending(record, 0.0, None) for record in log])
-    while writer.position < len(log):
-        await asyncio.sleep(0.001)
+    stored = asyncio.Event()
+    writer.put([Pending(record, 0.0, stored.set if record is log[-1] else None) for record in log])
+    await asyncio.wait_for(stored.wait(), 60)
     await writer.close()
     await running
     assert [(block.start, block.end) for block, _ in warehouse.ledger] == [(0, 21), (21, 42), (42, 50)]
