@@ -20,7 +20,7 @@ from schemas.sent import PlainEvent, Sent, SentEvent
 _EVENT: Final = TypeAdapter(SentEvent)
 
 
-def check_shapes(events: list[Any]) -> Sequence[Sent | Refused]:
+def check_shapes(events: list[Any]) -> Sequence[SentEvent | PlainEvent | Refused]:
     """Every event of a request, or why it is none: all in one call, each by itself only where that fails."""
     try:
         return msgspec.convert(events, list[PlainEvent])
@@ -28,7 +28,7 @@ def check_shapes(events: list[Any]) -> Sequence[Sent | Refused]:
         return [check_shape(event) for event in events]
 
 
-def check_shape(event: Any) -> Sent | Refused:
+def check_shape(event: Any) -> SentEvent | PlainEvent | Refused:
     """As `check_shapes`, one event."""
     try:
         return msgspec.convert(event, PlainEvent)

@@ -6,7 +6,7 @@ from collector.arrival import Sender
 from collector.limits import MAX_CONTEXT_TEXT
 from collector.masking import mask_ip
 from collector.segment import PAGE_FIELDS, Context, flatten_context, put_page
-from schemas.sent import Sent
+from schemas.sent import Sent, SentContext
 
 #: Libraries that run in the end user's browser, so that the request's User-Agent is the end user's.
 BROWSER_LIBRARIES: Final = frozenset(
@@ -23,26 +23,36 @@ DEVICE_LIBRARIES: Final = BROWSER_LIBRARIES | {
 }
 
 
+#: A context as sent, flat, and whether a page event's properties may have more of its address.
+_Known = tuple[SentContext, Context, bool]
+
+
 class Contexts:
-    """Flattens the contexts of one request's events, each once for as long as the events repeat it."""
+    """Flattens the contexts of one request's events: each object once, and equal ones that follow each other once."""
 
     def __init__(self, shared: Any, sender: Sender) -> None:
         self._sender = sender
         self._shared = flatten_context(shared) if isinstance(shared, dict) else {}
-        self._last: dict[str, Any] = {}
-        self._put(self._shared)
+        self._last = self._flatten(None)
+        self._known: dict[int, _Known] = {}  # by the id of the sent one, which it keeps alive
 
-    def of(self, sent: Sent) -> Context:
-        """The context of an event. Equal contexts give the same object: do not change it."""
-        own = sent.context
-        if (own or self._last) and not _equal(own, self._last):
-            self._last = own = own or {}
-            self._put({**self._shared, **flatten_context(own)})
-        return put_page(self._flat, sent) if self._lacks_page and sent.type == "page" else self._flat
+    def of(self, own: SentContext, sent: Sent) -> Context:
+        """The context of an event, whose own is `own`. Equal contexts give the same object: do not change it."""
+        known = self._last
+        if own is not known[0]:
+            known = self._last = self._known.get(id(own)) or self._learn(own)
+        _, flat, lacks_page = known
+        return put_page(flat, sent) if lacks_page and sent.type == "page" else flat
 
-    def _put(self, context: Context) -> None:
-        self._flat = self._with_sender(context)
-        self._lacks_page = not all(map(self._flat.get, PAGE_FIELDS))
+    def _learn(self, own: SentContext) -> _Known:
+        if _equal(own, self._last[0]):
+            return self._last
+        known = self._known[id(own)] = self._flatten(own)
+        return known
+
+    def _flatten(self, own: SentContext) -> _Known:
+        flat = self._with_sender({**self._shared, **flatten_context(own)} if own else self._shared)
+        return own, flat, not all(map(flat.get, PAGE_FIELDS))
 
     def _with_sender(self, context: Context) -> Context:
         # A server's SDK speaks for its users: the request's own address and User-Agent are then the server's.
@@ -62,9 +72,9 @@ class Contexts:
         return {**kept, **put}
 
 
-def _equal(own: dict[str, Any] | None, last: dict[str, Any]) -> bool:
+def _equal(own: SentContext, last: SentContext) -> bool:
     try:
-        return (own or {}) == last
+        return (own or {}) == (last or {})
     except RecursionError:  # members nested hundreds of levels deep: they are read anew, that is all
         return False
 

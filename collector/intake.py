@@ -15,7 +15,7 @@ from collector.grouping import Groups
 from collector.letters import letter_of_event
 from collector.sink import Outgoing
 from collector.times import epoch_ms_or_none
-from schemas.sent import MAX_EVENT_ID, Sent
+from schemas.sent import MAX_EVENT_ID, PlainEvent, Sent, SentContext, SentEvent
 
 
 class Intake(NamedTuple):
@@ -40,23 +40,28 @@ def take(batch: Batch, arrival: Arrival) -> Intake:
     groups = Groups(arrival.company_id, arrival.received_at, epoch_ms_or_none(batch.sent_at))
     event_ids: list[str] = []
     refused: dict[int, Refused] = {}
-    for sent in _shapes(batch):
+    for sent, own in _shapes(batch):
         event = sent if isinstance(sent, Refused) else collect(sent, arrival)
         if isinstance(event, Refused):
             refused[len(event_ids)] = event
             event_ids.append(_id_of(batch.events[len(event_ids)]) or arrival.mint_id())
         else:
             assert not isinstance(sent, Refused)
-            groups.add(sent.anonymous_id or "", event, contexts.of(sent))
+            groups.add(sent.anonymous_id or "", event, contexts.of(own, sent))
             event_ids.append(event["eventId"])
     letters = _letters(batch, arrival, event_ids, refused) if refused else []
     return Intake(groups.outgoing() + letters, event_ids, refused)
 
 
-def _shapes(batch: Batch) -> Sequence[Sent | Refused]:
+def _shapes(batch: Batch) -> Sequence[tuple[Sent | Refused, SentContext]]:
+    """Every event, or why it is none, and its own context."""
     if batch.plain is None:
-        return check_shapes(batch.typed_events())
-    return [sent or check_shape(batch.events[place]) for place, sent in enumerate(batch.plain)]
+        return [_with_context(sent) for sent in check_shapes(batch.typed_events())]
+    return [sent or _with_context(check_shape(batch.events[place])) for place, sent in enumerate(batch.plain)]
+
+
+def _with_context(sent: SentEvent | PlainEvent | Refused) -> tuple[Sent | Refused, SentContext]:
+    return sent, None if isinstance(sent, Refused) else sent.context
 
 
 def _letters(batch: Batch, arrival: Arrival, event_ids: list[str], refused: Mapping[int, Refused]) -> list[Outgoing]:

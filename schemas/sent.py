@@ -70,13 +70,13 @@ _Id = Annotated[str, msgspec.Meta(max_length=MAX_VISITOR_ID)] | None
 _Text = Annotated[str, msgspec.Meta(max_length=MAX_NAME)] | None
 _LongText = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)] | None
 _EventId = Annotated[str, msgspec.Meta(max_length=MAX_EVENT_ID)] | None
+SentContext = dict[str, Any] | None
+#: The text of the context of an event that has none.
+NO_CONTEXT: Final = msgspec.Raw()
 
 
-class PlainEvent(msgspec.Struct, rename="camel", frozen=True, gc=False):
-    """A SentEvent whose ids are text, read at a quarter of the cost.
-
-    What cannot be read as one may still be a SentEvent, which alone says what is wrong; what can is the same event.
-    """
+class PlainFields(msgspec.Struct, rename="camel", frozen=True, gc=False):
+    """What plain events have, but for the context."""
 
     type: SentType
     event_id_as_sent: _EventId | msgspec.UnsetType = msgspec.field(name="eventId", default=msgspec.UNSET)
@@ -91,7 +91,6 @@ class PlainEvent(msgspec.Struct, rename="camel", frozen=True, gc=False):
     event_label: _LongText = None
     value: float | None = None
     properties: dict[str, Any] | None = None
-    context: dict[str, Any] | None = None
     event: _Text = None
     name: _LongText = None
     category: _Text = None
@@ -104,4 +103,20 @@ class PlainEvent(msgspec.Struct, rename="camel", frozen=True, gc=False):
         return self.message_id if self.event_id_as_sent is msgspec.UNSET else self.event_id_as_sent
 
 
-Sent = SentEvent | PlainEvent
+class PlainEvent(PlainFields, frozen=True, gc=False):
+    """A SentEvent whose ids are text, read at a quarter of the cost.
+
+    What cannot be read as one may still be a SentEvent, which alone says what is wrong; what can is the same event.
+    """
+
+    context: SentContext = None
+
+
+class PlainText(PlainFields, frozen=True, gc=False):
+    """As PlainEvent, read from JSON text, where one context is often many events': it is left as it stands there."""
+
+    context: msgspec.Raw = NO_CONTEXT
+
+
+#: An event that was read, whatever was made of its context.
+Sent = SentEvent | PlainFields

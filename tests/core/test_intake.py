@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collector.answers import RequestRefused
@@ -330,6 +330,71 @@ def test_events_read_straight_from_the_text_become_what_they_become_by_way_of_it
         take(batch, Arrival("acme", Sender("203.0.113.77"), NOW_MS, lambda: "minted")) for batch in (straight, by_value)
     )
     assert one == other
+
+
+CONTEXTS_AS_TEXT = (
+    b"",
+    b"null",
+    b"{}",
+    b"5",
+    b'"x"',
+    b"[]",
+    b"fals",
+    b'{"app":"a","page":{"url":"/a"}}',
+    b' {"app": "a", "page": {"url": "/a"}} ',
+    b'{"app":"b","page":{"url":"/a","path":"/a","title":"A","referrer":"/"}}',
+    b'{"app":"a","app":"b"}',
+    b'{"app":"a"},"context":{"app":"b"}',
+    b'5,"context":{"app":"b"}',
+    b'{"app":"b"},"context":5',
+    b'{"library":{"name":"analytics-python"}}',
+    b'{"ip":"198.51.100.9","app":7}',
+    b'{"x":18446744073709551617,"app":18446744073709551615}',
+    b'{"x":1e999}',
+    b'{"x":01}',
+    b'{"app":"\\ud83d"}',
+    b'{"app":"\\ud83d\\ude00\\n"}',
+    b'{"app":"\\u0000"}',
+    b'{"app":"\\q"}',
+    b'{"app":"\xff"}',
+    b'{"app":"\xc3\xa9"}',
+    b'{"app":"a","x":' + b"[" * 300 + b"]" * 300 + b"}",
+)
+
+
+def outcome_of(body: bytes) -> Intake | Reason:
+    try:
+        return take(parse_batch(body, None), ARRIVAL)
+    except RequestRefused as refused:
+        return refused.reason
+
+
+@settings(max_examples=500)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from((b'"anonymousId":"a"', b'"anonymousId":"b"', b'"userId":"u"', b'"userId":7')),
+            st.sampled_from((b"page", b"identify")),
+            st.sampled_from(CONTEXTS_AS_TEXT) | st.sampled_from(CONTEXTS_AS_TEXT[:3] + CONTEXTS_AS_TEXT[7:10]),
+        ),
+        max_size=8,
+    )
+)
+def test_contexts_of_every_kind_that_are_repeated_become_what_they_become_by_way_of_their_values(
+    events: list[tuple[bytes, bytes, bytes]],
+) -> None:
+    array = b"[%b]" % b",".join(
+        b'{%b,"type":"%b","properties":{"title":"T"}%b}' % (who, kind, b',"context":' + context if context else b"")
+        for who, kind, context in events
+    )
+    assert outcome_of(b'{"batch":%b}' % array) == outcome_of(array)
+
+
+@pytest.mark.parametrize("levels", [300, 980, 1_010, 1_100])
+def test_a_deep_context_becomes_what_it_becomes_by_way_of_its_value(levels: int) -> None:
+    deep = b'{"type":"page","userId":"u","context":{"app":"x","a":' + b"[" * levels + b"]" * levels + b"}}"
+    array = b"[" + deep + b"," + deep + b"]"
+    assert outcome_of(b'{"batch":%b}' % array) == outcome_of(array)
 
 
 @pytest.mark.parametrize("odd", range(7))

@@ -143,6 +143,16 @@ def test_over_1000_events_are_refused_and_nothing_is_kept() -> None:
     assert refused.value.letter is None
 
 
+def test_a_context_that_the_event_before_or_the_visitor_repeats_is_read_once() -> None:
+    sent = [("a", "x"), ("b", "y"), ("a", "x"), ("b", "y"), ("c", "y"), ("b", "x"), ("b", "y")]
+    texts = (b'{"type":"page","anonymousId":"%b","context":{"app":"%b"}}' % (v.encode(), c.encode()) for v, c in sent)
+    plain = parse_batch(b'{"batch":[%b]}' % b",".join(texts), None).plain
+    assert plain is not None
+    contexts = [read[1] for read in plain if read]
+    assert contexts == [{"app": app} for _, app in sent]
+    assert [list(map(id, contexts)).index(id(context)) for context in contexts] == [0, 1, 0, 1, 1, 5, 6]
+
+
 @given(st.lists(json_values, max_size=5), st.sampled_from(("batch", "array")), st.sampled_from((None, 1)))
 def test_payloads_are_the_events_texts_unchanged(values: list[Any], shape: str, indent: int | None) -> None:
     texts = [json.dumps(value, indent=indent).encode() for value in values]
