@@ -19,6 +19,8 @@ from headrace.sending import BatchSender, Outcome, deliver
 _GZIP: Final = b"\x1f\x8b"
 _DAMAGE: Final = (EOFError, zlib.error, gzip.BadGzipFile)
 _SAVE_SECONDS: Final = 1.0
+#: Bytes to read at a time: a line has about a thousand.
+_BUFFER: Final = 256 << 10
 
 
 class ImportFailed(Exception):
@@ -92,7 +94,7 @@ async def import_file(
     progress = load_progress(job.progress_file, job.source) if job.progress_file else Progress()
     resumed_at = progress.position.line
     with ExitStack() as stack:
-        source = _Source(stack.enter_context(job.source.open("rb")) if job.source else standard_input)
+        source = _Source(stack.enter_context(job.source.open("rb", _BUFFER)) if job.source else standard_input)
         batches = pack(source.lines(job.is_csv, progress.position), job.batch)
         notes = stack.enter_context(_Notes(job, progress))
         async with aclosing(deliver(_reader(batches), sender.send, job.concurrency)) as outcomes:

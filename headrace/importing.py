@@ -16,6 +16,7 @@ from collector.limits import MAX_BODY
 MAX_LINE: Final = MAX_BODY
 _NAMESPACE: Final = uuid.uuid5(uuid.NAMESPACE_URL, "headrace:send").bytes
 _NO_IDS: Final = frozenset((b"", b"null", b'""'))
+_LONGEST_NO_ID: Final = max(map(len, _NO_IDS))
 _BOM: Final = b"\xef\xbb\xbf"
 
 
@@ -25,7 +26,7 @@ class ByteReader(Protocol):
     def readline(self, size: int = -1, /) -> bytes: ...
 
 
-class Line(NamedTuple):
+class Line(msgspec.Struct, frozen=True, gc=False):
     """One event of a file, or a line that is none: then `fault` says why, and `event` is the text as it stands there.
 
     `number` is the line where it begins, the first being 1; `last` the line and `end` the offset where it ends.
@@ -71,7 +72,8 @@ def read_ndjson(file: ByteReader, start: Position) -> Iterator[Line]:
             offset += _skip_line(file)
             yield Line(number, text[:1_000], f"The line is over {MAX_LINE} bytes.", offset, number)
         elif event := text.removeprefix(_BOM).strip() if number == 1 else text.strip():
-            yield Line(number, *_checked(event, number), offset, number)
+            event, fault = _checked(event, number)
+            yield Line(number, event, fault, offset, number)
 
 
 def _skip_line(file: ByteReader) -> int:
@@ -94,10 +96,13 @@ def _checked(event: bytes, number: int) -> tuple[bytes, str]:
             event.decode()
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return _read_whole(event, number)
-    event_id = bytes(ids.eventId)
-    if event_id not in _NO_IDS or (not event_id and bytes(ids.messageId) not in _NO_IDS):
+    if _is_id(ids.eventId) or (not ids.eventId and _is_id(ids.messageId)):
         return event, ""
     return put_event_id(event, stable_id(number, event)), ""
+
+
+def _is_id(text: msgspec.Raw) -> bool:
+    return len(text) > _LONGEST_NO_ID or bytes(text) not in _NO_IDS
 
 
 def _read_whole(event: bytes, number: int) -> tuple[bytes, str]:

@@ -1,4 +1,4 @@
-"""Sends events to a collector as a client should: compressed batches, a few at a time, again until told what became of
+"""Sends events to a collector as a client should: in batches, a few at a time, again until told what became of
 every event.
 
 No event is given up silently: a batch that was not answered comes back with the sentence why.

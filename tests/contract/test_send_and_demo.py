@@ -24,6 +24,7 @@ from collector.sink import MemorySink
 from headrace.commands import demo, send
 from headrace.demo_run import paced
 from headrace.import_file import ImportJob, import_file
+from headrace.importing import MAX_LINE
 from headrace.posting import NoAnswer, Reply
 from headrace.sending import BatchSender, Outcome, Patience, deliver
 from headrace.traffic import generate, pack_requests
@@ -145,6 +146,34 @@ async def test_the_senders_own_address_and_agent_are_nobodys(tmp_path: Path) -> 
         await run("send", file, "--url", url)
     context = records_of(sink.records)[0]["context"]
     assert {name: text for name, text in context.items() if text} == {"library": "headrace-send"}
+
+
+@pytest.mark.parametrize(
+    ("host", "line", "encodings"),
+    [
+        ("127.0.0.1", 200, [None]),
+        ("localhost", 200, [None]),
+        ("0.0.0.0", 200, [b"gzip"]),  # it leads to the server without being a loopback address
+        ("127.0.0.1", MAX_LINE, [b"gzip"]),
+    ],
+)
+async def test_a_body_is_gzip_but_for_this_machine_and_there_where_it_is_too_large_as_it_is(
+    host: str, line: int, encodings: list[bytes | None], tmp_path: Path
+) -> None:
+    sink, file, found = MemorySink(), tmp_path / "events.ndjson", list[bytes | None]()
+    collector = Collector(FixedTenants(), sink)
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            found.append(dict(scope["headers"]).get(b"content-encoding"))
+        await collector(scope, receive, send)
+
+    head = json.dumps({**lines(1)[0], "eventId": "e", "x": ""}).encode().removesuffix(b'"}')
+    file.write_bytes(head.ljust(line - 2, b"x") + b'"}\n')
+    async with served(noting) as url:
+        ran = await run("send", file, "--url", url.replace("127.0.0.1", host))
+    assert (ran.code, ran.summary["accepted"], values(sink)) == (0, 1, [0])
+    assert found == encodings
 
 
 async def test_csv_arrives_with_its_numbers(tmp_path: Path) -> None:
