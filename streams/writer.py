@@ -122,7 +122,7 @@ class PartitionWriter:
 
     To write a block is mostly to wait for the warehouse; where the next is full meanwhile, it is settled: then the
     state is one block ahead of the ledger. Nothing of it is claimed or stored before the block under way is stored
-    whole, and the sessions that it has to look up wait as long. Ids do not: those of the block under way are in memory.
+    whole. What it looks up may lack that block, which is in memory.
     """
 
     def __init__(self, partition: Partition, partitions: int, parts: Parts, remembers: bool) -> None:
@@ -137,8 +137,7 @@ class PartitionWriter:
         self._taken = 0  # how many of the pending are of that block
         self._ends: list[int] = []  # offsets after what is prepared at once; a block ends at one of them
         self._next: _Next | None = None
-        self._stored = asyncio.Event()  # set but for while a settled block is being stored
-        self._stored.set()
+        self._is_storing = False  # a block that is settled
         self._evicted_at = 0.0  # s, monotonic
         self._gave_up = False  # with a block in the state that the ledger lacks
         self._since = 0.0  # what is pending came at this time (s, monotonic) or later
@@ -305,7 +304,7 @@ class PartitionWriter:
         self._taken, self._under_way = len(taken), sum(len(pending.record.value or b"") for pending in taken)
         if settled is None:
             settled = await self._settle([pending.record for pending in taken])
-        self._stored.clear()
+        self._is_storing = True
         self._settle_next()
         await self._store(block, settled)
         self._advance(block, taken, settled)
@@ -315,7 +314,7 @@ class PartitionWriter:
 
         Memory evicts only what is stored, so not every block is settled in advance.
         """
-        if self._next or self._stored.is_set() or self._closing.is_set():
+        if self._next or not self._is_storing or self._closing.is_set():
             return
         is_full = self._bytes - self._under_way >= self._parts.max_bytes
         if is_full and time.monotonic() - self._evicted_at < _EVICT_SECONDS:
@@ -355,8 +354,6 @@ class PartitionWriter:
         wanted = await asyncio.to_thread(parts.pipeline.wanted, prepared, state)
         found = Found()
         if wanted:
-            if wanted.spans:  # memory has the sessions of the block under way as they become, the warehouse in part
-                await self._stored.wait()
             metrics.WORKER_LOOKUPS.inc(len(wanted.ids | wanted.rejected) + len(wanted.spans))
             found = await self._repeated(lambda: parts.states.lookup(self.partition, state.position, wanted))
         return await asyncio.to_thread(parts.pipeline.settle, prepared, state, found, parts.clock())
@@ -403,7 +400,7 @@ class PartitionWriter:
         state.position = block.end
         self._drop_stored()
         self._taken = self._under_way = 0
-        self._stored.set()
+        self._is_storing = False
         if self._next is None:
             # A look through all sessions costs 100 ms a million: once a minute, not once a block.
             state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
