@@ -28,11 +28,7 @@ class _Part(NamedTuple):
     journals: Mapping[str, int]  # before them
     rules: Rules
     prepared: Prepared
-
-    @property
-    def size(self) -> int:
-        """Bytes of the records."""
-        return sum(len(record.value or b"") for record in self.records)
+    size: int  # bytes of the records
 
     def is_of(self, records: Sequence[LogRecord], journals: Mapping[str, int], rules: Rules) -> bool:
         """Whether it begins these records, and would become the same again."""
@@ -74,7 +70,8 @@ class Ahead:
                     records, rules = self._fed.popleft(), self._rules()
                     before = dict(journals()) if self._journals is None else self._journals
                     prepared = await self._prepare(records, before, rules)
-                    self._parts.append(_Part(records, before, rules, prepared))
+                    size = sum(len(record.value or b"") for record in records)
+                    self._parts.append(_Part(records, before, rules, prepared, size))
                 else:
                     self._came.clear()
 

@@ -63,7 +63,7 @@ class KafkaLetterLog:
         filling: dict[int, BatchBuilder] = {}
         for letter in letters:
             record = self._encode(letter)
-            to = _partition_of(record["key"], partitions, partitions)
+            to = _partition_of(record["key"], partitions, partitions) if len(partitions) > 1 else partitions[0]
             if to not in filling or filling[to].append(timestamp=None, **record) is None:  # it is full
                 batch = filling[to] = producer.create_batch()
                 batches.append((to, batch))

@@ -5,9 +5,10 @@ not in memory; the shell looks that up. `settle` runs the stages that depend on 
 changes the partition's state, so a failure before it changes nothing.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, compress, count, groupby
+from itertools import chain, compress, groupby
 from operator import itemgetter
 from typing import Final
 
@@ -141,8 +142,8 @@ class Pipeline:
             ids = [event["eventId"] for event in run.events]
             raw = [event["timestamp"] for event in run.events]
             if not coverage.holds_all(raw, run.times, ids, received_at):
-                old = (not coverage.holds(*one, received_at) for one in zip(raw, run.times, ids, strict=True))
-                wanted.ids.update((company_id, event_id) for event_id in compress(ids, old))
+                holes = coverage.holes(raw, run.times, ids, received_at)
+                wanted.ids.update((company_id, ids[place]) for place in holes)
             if needs_lookup(min(run.times)):
                 for event, at in zip(run.events, run.times, strict=True):
                     if needs_lookup(at) and not sessions.has_loaded(key := _visitor(run, event), at):
@@ -203,8 +204,21 @@ def _put_new(runs: Sequence[EnrichedRun], state: PartitionState) -> Sequence[Enr
         ]
     keys = list(chain.from_iterable(map(_event_keys, runs)))
     known = state.ids.add_all(keys, max((run.record["receivedAt"] for run in runs), default=0))
-    place = count()
-    return [_only(run, [next(place) not in known for _ in run.events]) for run in runs] if known else runs
+    return _without(runs, sorted(known)) if known else runs
+
+
+def _without(runs: Sequence[EnrichedRun], places: Sequence[int]) -> Sequence[EnrichedRun]:
+    """The runs without the events at these places, counted through all of them."""
+    left, first, passed = list[EnrichedRun](), 0, 0
+    for run in runs:
+        end = first + len(run.events)
+        following = bisect_left(places, end, passed)
+        if following > passed:
+            gone = places[passed:following]
+            run = _only(run, [place not in gone for place in range(first, end)])
+        left.append(run)
+        first, passed = end, following
+    return left
 
 
 def _event_keys(run: EnrichedRun) -> list[str]:

@@ -131,7 +131,7 @@ class PartitionWriter:
         self._parts = parts
         self._remembers = remembers
         self._state: PartitionState | None = None
-        self._ahead = Ahead(parts.pipeline, parts.rules, parts.max_bytes)
+        self._ahead = Ahead(parts.pipeline, parts.rules, parts.max_bytes // 2)
         self._pending: list[Pending] = []
         self._bytes = self._under_way = 0  # of what is pending, and of the block that is being written
         self._taken = 0  # how many of the pending are of that block

@@ -21,7 +21,7 @@ class RecentIds:
 
     Keys are added to generations, filled one after the other and dropped whole. What is dropped has to be looked up in
     the store, so `evict` may only be called when the store has every event that was added. It is what holds the
-    number of keys to `limit`, so it is called after every block.
+    number of keys to `limit`, so it is called every few blocks.
     """
 
     __slots__ = ("_generations", "_limit", "since")
@@ -101,14 +101,16 @@ class Coverage:
         digits = f"{max(since, 0):012x}"
         self._minted = f"{digits[:8]}-{digits[8:]}"
 
-    def holds(self, timestamp_raw: int, timestamp_corrected: int, event_id: str, received_at: int) -> bool:
-        """The same as `oldest_time(...) >= since`."""
-        since = self._since
-        return (
-            since <= timestamp_raw < received_at
-            and timestamp_corrected >= since
-            and (event_id[:13] >= self._minted or event_id[14:15] != "7")
-        ) or oldest_time(timestamp_raw, timestamp_corrected, event_id, received_at) >= since
+    def holes(
+        self, raw: Sequence[int], corrected: Sequence[int], ids: Sequence[str], received_at: int
+    ) -> Iterator[int]:
+        """The places of those of several events for which it does not hold: `oldest_time(...) < since`."""
+        since, minted = self._since, self._minted
+        for place, (sent, at, event_id) in enumerate(zip(raw, corrected, ids, strict=True)):
+            if since <= sent < received_at and at >= since and (event_id[:13] >= minted or event_id[14:15] != "7"):
+                continue
+            if oldest_time(sent, at, event_id, received_at) < since:
+                yield place
 
     def holds_all(self, raw: Iterable[int], corrected: Iterable[int], ids: Iterable[str], received_at: int) -> bool:
         """Whether it surely holds for each of several events, of which there is at least one."""

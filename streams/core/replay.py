@@ -2,10 +2,13 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
+
+import orjson
 
 from schemas.records import CollectedEvent, CollectedRecord
 
+_NOTHING: Final[tuple[Any, ...]] = ("", None, {})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _as_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
@@ -24,11 +27,17 @@ def http_form(record: CollectedRecord, event: CollectedEvent, at: int) -> bytes:
         "eventAction": event["eventAction"],
         "eventLabel": event["eventLabel"],
         "value": event["value"],
-        "properties": _parsed(event["properties"]),
         "context": {name: text for name, text in {**record["context"], **event["context"]}.items() if text},
     }
-    kept = {name: field for name, field in fields.items() if field not in ("", None, {})}
-    return _as_json(kept).encode(errors="replace")
+    kept = {name: field for name, field in fields.items() if field not in _NOTHING}
+    text = event["properties"]
+    try:  # as they stand there, which costs a fifth
+        properties = orjson.Fragment(text) if orjson.loads(text) not in _NOTHING else None
+        return orjson.dumps({**kept, "properties": properties} if properties else kept)
+    except (TypeError, ValueError):
+        if (parsed := _parsed(text)) not in _NOTHING:
+            kept["properties"] = parsed
+        return _as_json(kept).encode(errors="replace")
 
 
 def iso_time(at: int) -> str:

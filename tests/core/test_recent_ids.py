@@ -193,13 +193,19 @@ IDS = st.one_of(
 
 
 @unhurried
-@given(MOMENTS | st.integers(-5, 5), MOMENTS, MOMENTS, IDS, MOMENTS)
+@given(
+    MOMENTS | st.integers(-5, 5),
+    st.lists(st.tuples(MOMENTS, MOMENTS, IDS), min_size=1, max_size=5),
+    MOMENTS,
+)
 def test_what_is_covered_at_once_is_covered_by_the_oldest_time(
-    since: int, raw: int, corrected: int, event_id: str, received_at: int
+    since: int, events: list[tuple[int, int, str]], received_at: int
 ) -> None:
-    assert Coverage(since).holds(raw, corrected, event_id, received_at) == (
-        oldest_time(raw, corrected, event_id, received_at) >= since
-    )
+    raw, corrected, ids = map(list, zip(*events, strict=True))
+    holes = list(Coverage(since).holes(raw, corrected, ids, received_at))
+    assert holes == [place for place, event in enumerate(events) if oldest_time(*event, received_at) < since]
+    if Coverage(since).holds_all(raw, corrected, ids, received_at):
+        assert holes == []
 
 
 def test_a_key_held_already_is_not_new_and_changes_nothing() -> None:

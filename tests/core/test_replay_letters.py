@@ -9,6 +9,8 @@ import pytest
 from headrace.replay import BadPatch, NotReplayable, parse_patch, replay
 from headrace.replaying import batches
 from headrace.times import parse_time, show_time
+from streams.core.replay import http_form, iso_time
+from tests.core.test_writer import collected_event, log_record
 from tests.filling import CODEC, NOW, record_of, sent
 from warehouse.letters import StoredLetter
 
@@ -41,6 +43,40 @@ def replayed(letter: StoredLetter, fix: str = "") -> dict[str, Any]:
     [item] = replay(letter, CODEC, parse_patch(fix) if fix else None)
     event: dict[str, Any] = json.loads(item.text)
     return event
+
+
+@pytest.mark.parametrize(
+    ("properties", "sent_again"),
+    [
+        ('{"term": "oil", "n": 7}', {"term": "oil", "n": 7}),
+        ("{}", None),
+        ("{ }", None),
+        ("null", None),
+        ("", None),
+        ("not JSON", "not JSON"),
+        (f'{{"n":{10**30}}}', {"n": 10**30}),
+        ('{"half":"\\ud83d"}', {"half": "?"}),
+        ('{"snow":"\\u2603"}', {"snow": "\u2603"}),
+    ],
+)
+def test_the_letter_of_an_event_of_the_log_has_its_properties_whatever_they_are(
+    properties: str, sent_again: Any
+) -> None:
+    event = collected_event("e", NOW, properties=properties, userId="", value=1.5, context={"app": "", "os": "iOS"})
+    record = CODEC.decode_collected(log_record(0, "a", [event]).value or b"")
+    wanted = {
+        "eventId": "e",
+        "timestamp": iso_time(NOW),
+        "companyId": "acme",
+        "anonymousId": "a",
+        "type": "track",
+        "eventCategory": "ui",
+        "eventAction": "opened",
+        "value": 1.5,
+        "context": {"os": "iOS"},
+        **({} if sent_again is None else {"properties": sent_again}),
+    }
+    assert json.loads(http_form(record, record["events"][0], NOW)) == wanted
 
 
 def test_an_event_is_sent_again_as_it_is() -> None:
