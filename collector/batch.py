@@ -51,6 +51,7 @@ class Batch:
     """The events of a request as sent, with what the request says of all of them: sentAt, context, type (`kind`).
 
     `plain` are the events where nearly all of them could be read straight from the text; None for one that could not.
+    `cut` are the texts of all events where they were needed to read those.
     """
 
     count: int
@@ -61,6 +62,7 @@ class Batch:
     shape: Any  # of `text`, with its events as msgspec.Raw
     plain: Sequence[Plain | None] | None = None
     _events: list[Any] = field(default_factory=list)
+    cut: Sequence[msgspec.Raw] = ()
 
     @property
     def events(self) -> list[Any]:
@@ -68,6 +70,15 @@ class Batch:
         if len(self._events) < self.count:
             self._events = parse_json(self.text)[0]["batch"]
         return self._events
+
+    def event(self, place: int) -> Any:
+        """One event as sent, where the others need not be read. Raises as `events` does."""
+        if self.cut and not self._events:
+            try:
+                return parse_json(bytes(self.cut[place]))[0]
+            except RequestRefused:  # the body's fault, which it is told of as a whole
+                pass
+        return self.events[place]
 
     def typed_events(self) -> list[Any]:
         """The events, each with the type that the request's path gives."""
@@ -81,12 +92,15 @@ class Batch:
         So a type or a context that only the request names is put at its end. Raises RequestRefused for a body that is
         nested too deep to be cut.
         """
+        cut = self.cut or self._cut()
+        return {place: self._whole(self.event(place), bytes(cut[place]).strip()) for place in places}
+
+    def _cut(self) -> Sequence[msgspec.Raw]:
         try:
             cut = msgspec.json.decode(self.text, type=self.shape)
         except RecursionError as error:
             raise RequestRefused(Reason.INVALID_JSON, "The body is nested too deep.", letter=self.text) from error
-        raws = cut.batch if isinstance(cut, _Envelope) else cut if isinstance(cut, list) else [cut]
-        return {place: self._whole(self.events[place], bytes(raws[place]).strip()) for place in places}
+        return cut.batch if isinstance(cut, _Envelope) else cut if isinstance(cut, list) else [cut]
 
     def _whole(self, event: Any, payload: bytes) -> bytes:
         if not isinstance(event, dict):
@@ -196,7 +210,7 @@ def _parse_singly(text: bytes) -> Batch | None:
                     return None
     except (msgspec.MsgspecError, RecursionError):
         return None
-    return Batch(len(plain), cut.sent_at, cut.context, None, text, _Envelope, plain)
+    return Batch(len(plain), cut.sent_at, cut.context, None, text, _Envelope, plain, cut=cut.batch)
 
 
 def _parse_any(text: bytes, kind: str | None) -> Batch:

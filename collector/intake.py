@@ -44,7 +44,7 @@ def take(batch: Batch, arrival: Arrival) -> Intake:
         event = sent if isinstance(sent, Refused) else collect(sent, arrival)
         if isinstance(event, Refused):
             refused[len(event_ids)] = event
-            event_ids.append(_id_of(batch.events[len(event_ids)]) or arrival.mint_id())
+            event_ids.append(_id_of(batch.event(len(event_ids))) or arrival.mint_id())
         else:
             assert not isinstance(sent, Refused)
             groups.add(sent.anonymous_id or "", event, contexts.of(own, sent))
@@ -57,7 +57,7 @@ def _shapes(batch: Batch) -> Sequence[tuple[Sent | Refused, SentContext]]:
     """Every event, or why it is none, and its own context."""
     if batch.plain is None:
         return [_with_context(sent) for sent in check_shapes(batch.typed_events())]
-    return [sent or _with_context(check_shape(batch.events[place])) for place, sent in enumerate(batch.plain)]
+    return [sent or _with_context(check_shape(batch.event(place))) for place, sent in enumerate(batch.plain)]
 
 
 def _with_context(sent: SentEvent | PlainEvent | Refused) -> tuple[Sent | Refused, SentContext]:
