@@ -417,10 +417,15 @@ def test_a_few_odd_events_among_plain_ones_become_what_they_become_by_way_of_the
     assert [at for at, why in one.refused.items() if why] == [number for number in range(odd) if number not in (1, 2)]
 
 
-@pytest.mark.parametrize("fault", [b"1e999", b'"\\q"', b"01", b"[", b'"\\ud800"'])
-def test_a_fault_outside_of_plain_events_refuses_the_body_where_one_of_them_is_rejected(fault: bytes) -> None:
-    text = b'{"batch":[{"type":"page","userId":"u","x":%b},{"type":"none"}]}' % fault
-    if fault == b'"\\ud800"':  # it is repaired
+@pytest.mark.parametrize("rest", [b"", b',{"type":"none"}'], ids=["alone", "beside a bad event"])
+@pytest.mark.parametrize(
+    ("fault", "is_taken"), [(b"1e999", True), (b'"\\ud800"', True), (b'"\\q"', False), (b"01", False), (b"[", False)]
+)
+def test_a_member_nobody_asked_for_refuses_the_body_only_where_it_is_no_json(
+    fault: bytes, is_taken: bool, rest: bytes
+) -> None:
+    text = b'{"batch":[{"type":"page","userId":"u","x":%b}%b]}' % (fault, rest)
+    if is_taken:
         assert take_body(text).accepted == 1
         return
     with pytest.raises(RequestRefused) as refused:
