@@ -3,7 +3,6 @@
 Plain ASGI, not a framework: a route here is one path with one method, and a framework costs a sixth more an event.
 """
 
-import secrets
 import time
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -27,7 +26,7 @@ from collector.auth import find_write_key
 from collector.batch import parse_batch
 from collector.body import ClientGone, inflate_declared, read_body
 from collector.cors import answer_preflight, cors_headers
-from collector.ids import mint_uuid7
+from collector.ids import RandomPool, mint_uuid7
 from collector.intake import Intake, take
 from collector.letters import letter_of_body
 from collector.limits import RateLimiter
@@ -59,10 +58,10 @@ class Collector:
         sink: Sink,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-        random: Callable[[int], bytes] = secrets.token_bytes,
+        random: Callable[[int], bytes] | None = None,
     ) -> None:
         self._tenants, self._sink = tenants, sink
-        self._clock, self._monotonic, self._random = clock, monotonic, random
+        self._clock, self._monotonic, self._random = clock, monotonic, random or RandomPool()
         self._rates = RateLimiter(monotonic)
         self._stopping = False
         self._pages: dict[str, Callable[[], Answer]] = {

@@ -273,6 +273,9 @@ def _sessionize(run: EnrichedRun, state: PartitionState, rows: BlockRows) -> Seq
             rest = run.times[place:]
             if session_id := state.sessions.extend(visitor, min(rest), max(rest)):
                 return ids + [session_id] * len(rest)
+            if session_id := state.sessions.extend(visitor, at, at):
+                ids.append(session_id)
+                continue
         ids.append(_put_in_session(run, event, at, state, rows))
     return ids
 

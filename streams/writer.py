@@ -13,6 +13,7 @@ import itertools
 import math
 import time
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, TypeVar
@@ -47,6 +48,7 @@ from streams.prepared import Prepared, Settled
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MINUTE_MS: Final = 60_000
+_SESSIONS_STEP_MS: Final = 5 * _MINUTE_MS  # so often sessions are forgotten
 _RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants file
 _PIECES: Final = 8  # of a block are prepared one after the other
 _EVICT_SECONDS: Final = 10.0  # for at most so long nothing is forgotten because the next block is settled already
@@ -402,16 +404,16 @@ class PartitionWriter:
         self._taken = self._under_way = 0
         self._is_storing = False
         if self._next is None:
-            # A look through all sessions costs 100 ms a million: once a minute, not once a block.
-            state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
+            # A look through all sessions costs 100 ms a million, and after it old ones are looked up anew.
+            state.evict(now - memory.ids, (now - memory.sessions) // _SESSIONS_STEP_MS * _SESSIONS_STEP_MS)
             self._evicted_at = time.monotonic()
         accounts = settled.accounts
         for outcome in ("stored", "duplicate", "dead"):
             metrics.WORKER_EVENTS.labels(outcome).inc(getattr(accounts, outcome))
         metrics.WORKER_RECORDS.inc(len(taken))
         metrics.WORKER_BLOCK_ROWS.observe(accounts.stored)
-        for letter in settled.rows.dead_letters:
-            metrics.WORKER_DEAD_LETTERS.labels(letter["reason"]).inc()
+        for reason, letters in Counter(letter["reason"] for letter in settled.rows.dead_letters).items():
+            metrics.WORKER_DEAD_LETTERS.labels(reason).inc(letters)
         if accounts.last_received_at:
             metrics.WORKER_FRESHNESS.observe((now - accounts.first_received_at) / 1000)
             metrics.WORKER_FRESHNESS.observe((now - accounts.last_received_at) / 1000)

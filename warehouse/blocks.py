@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any, Final
 
 from schemas.blocks import Accounts, Block, BlockRows, Claim
@@ -42,6 +43,7 @@ DEAD_LETTER_COLUMNS: Final = (
     "payload",
     "truncated",
 )
+_letter_row: Final = itemgetter(*DEAD_LETTER_COLUMNS)
 _CLAIM = """
 SELECT
     (SELECT argMin(end, claimedAt) FROM block_claims
@@ -152,4 +154,4 @@ def _columns(rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
 
 
 def _letter_rows(letters: Iterable[DeadLetter]) -> list[tuple[Any, ...]]:
-    return [tuple(letter[name] for name in DEAD_LETTER_COLUMNS) for letter in letters]
+    return list(map(_letter_row, letters))

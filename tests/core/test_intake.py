@@ -3,7 +3,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from collector.answers import RequestRefused
@@ -317,6 +317,9 @@ a_sent_event = st.fixed_dictionaries(
 )
 
 
+@settings(
+    deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # the first events of a machine take long to make
 @given(st.lists(a_sent_event, max_size=5), a_context)
 def test_events_read_straight_from_the_text_become_what_they_become_by_way_of_its_value(
     events: list[dict[str, Any]], context: dict[str, Any]
