@@ -63,6 +63,7 @@ class Batch:
     plain: Sequence[Plain | None] | None = None
     _events: list[Any] = field(default_factory=list)
     cut: Sequence[msgspec.Raw] = ()
+    _read: dict[int, Any] = field(default_factory=dict)
 
     @property
     def events(self) -> list[Any]:
@@ -73,6 +74,11 @@ class Batch:
 
     def event(self, place: int) -> Any:
         """One event as sent, where the others need not be read. Raises as `events` does."""
+        if place not in self._read:
+            self._read[place] = self._read_one(place)
+        return self._read[place]
+
+    def _read_one(self, place: int) -> Any:
         if self.cut and not self._events:
             try:
                 return parse_json(bytes(self.cut[place]))[0]

@@ -33,10 +33,11 @@ def check_shape(event: Any) -> SentEvent | PlainEvent | Refused:
     try:
         return msgspec.convert(event, PlainEvent)
     except msgspec.ValidationError:
-        return _check_closely(event)
+        return check_closely(event)
 
 
-def _check_closely(event: Any) -> SentEvent | Refused:
+def check_closely(event: Any) -> SentEvent | Refused:
+    """As `check_shapes`, one event that cannot be read as a PlainEvent."""
     try:
         return _EVENT.validate_python(event)
     except ValidationError as error:

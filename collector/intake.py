@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from collector.answers import Refused
 from collector.arrival import Arrival
 from collector.batch import Batch
-from collector.checking import check_shape, check_shapes, collect
+from collector.checking import check_closely, check_shapes, collect
 from collector.context import Contexts
 from collector.grouping import Groups
 from collector.letters import letter_of_event
@@ -57,7 +57,7 @@ def _shapes(batch: Batch) -> Sequence[tuple[Sent | Refused, SentContext]]:
     """Every event, or why it is none, and its own context."""
     if batch.plain is None:
         return [_with_context(sent) for sent in check_shapes(batch.typed_events())]
-    return [sent or _with_context(check_shape(batch.event(place))) for place, sent in enumerate(batch.plain)]
+    return [sent or _with_context(check_closely(batch.event(place))) for place, sent in enumerate(batch.plain)]
 
 
 def _with_context(sent: SentEvent | PlainEvent | Refused) -> tuple[Sent | Refused, SentContext]:

@@ -141,7 +141,7 @@ def note_partitions(data: Path, workers: int) -> int:
 def block_size(partitions: int, workers: int) -> dict[str, str]:
     """How the workers of an embedded log are told of larger blocks, where each has one partition and nobody set a size.
 
-    A larger block costs an event less, and two blocks of a partition are in memory.
+    A larger block costs an event less, and three blocks of a partition are in memory.
     """
     if partitions > workers or "block_max_bytes" in WorkerSettings().model_fields_set:
         return {}

@@ -35,7 +35,9 @@ class WorkerSettings(HeadraceSettings):
         ),
     )
     recent_ids_minutes: float = Field(60, gt=0, description="event ids younger than this are kept in memory")
-    recent_ids_limit: int = Field(1_000_000, ge=1, description="event ids kept in memory for a partition at the most")
+    recent_ids_limit: int = Field(
+        1_000_000, ge=1, description="event ids kept in memory for a partition, beside those of the last seconds"
+    )
     recent_sessions_minutes: float = Field(120, gt=0, description="sessions that ended later than this are in memory")
     dead_share_limit: float = Field(
         0.5, gt=0, le=1, description="a partition pauses when more of its last events become dead letters; 1: never"

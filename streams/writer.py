@@ -1,4 +1,4 @@
-"""Writes one partition's records as blocks: claim, settle, dead letters, write, ledger, acknowledge.
+"""Writes one partition's records as blocks: claim, settle (or before), dead letters, write, ledger, acknowledge.
 
 What a failure at each step leaves behind, and why it is harmless:
 - before the claim, or after it: the next owner asks for the same start, gets the same end, and writes that block;
@@ -48,10 +48,11 @@ from streams.prepared import Prepared, Settled
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MINUTE_MS: Final = 60_000
-_SESSIONS_STEP_MS: Final = 5 * _MINUTE_MS  # so often sessions are forgotten
 _RULES_SECONDS: Final = 1.0  # so often a paused partition looks at the tenants file
 _PIECES: Final = 8  # of a block are prepared one after the other
-_EVICT_SECONDS: Final = 10.0  # for at most so long nothing is forgotten because the next block is settled already
+#: For at most so long, or so many ids and letters, nothing is forgotten because the next block is settled already.
+_EVICT_SECONDS: Final = 10.0
+_EVICT_COUNT: Final = 50_000
 _LATE_SECONDS: Final = 3.0
 _LATE_LINGERS: Final = 3
 _RETRY_SECONDS: Final = (0.1, 0.2, 0.5, 1, 2, 5)
@@ -123,7 +124,7 @@ class PartitionWriter:
     partition is paused, gives it up; `end` lets go of what is left.
 
     To write a block is mostly to wait for the warehouse; where the next is full meanwhile, it is settled: then the
-    state is one block ahead of the ledger. Nothing of it is claimed or stored before the block under way is stored
+    state is ahead of the ledger by both. Nothing of the next is claimed or stored before the block under way is stored
     whole. What it looks up may lack that block, which is in memory.
     """
 
@@ -141,7 +142,7 @@ class PartitionWriter:
         self._next: _Next | None = None
         self._is_storing = False  # a block that is settled
         self._evicted_at = 0.0  # s, monotonic
-        self._gave_up = False  # with a block in the state that the ledger lacks
+        self._gave_up = False  # perhaps with a block in the state that the ledger lacks
         self._since = 0.0  # what is pending came at this time (s, monotonic) or later
         self._wanted_end = 0
         self._dead_share = DeadShare(parts.dead_limit)
@@ -291,7 +292,8 @@ class PartitionWriter:
         following, self._next = self._next, None
         settled = await following.settling if following else None
         wanted = Block(self.partition, state.position, following.end if following else self._next_end())
-        self._since = time.monotonic()  # for what comes from here on, and waits for the next block
+        if wanted.end > self._pending[-1].record.offset:
+            self._since = time.monotonic()  # for what comes from here on, and waits for the next block
         claim = await self._repeated(lambda: parts.blocks.claim(wanted, parts.worker))
         is_ready = self._is_ready(claim, wanted)
         if claim.stored_end > wanted.start or (settled and claim.end != wanted.end):
@@ -314,12 +316,13 @@ class PartitionWriter:
     def _settle_next(self) -> None:
         """While a block is being stored, and the next is full: begin to settle that.
 
-        Memory evicts only what is stored, so not every block is settled in advance.
+        Memory evicts only where all that was settled is stored, so not every block is settled in advance.
         """
         if self._next or not self._is_storing or self._closing.is_set():
             return
-        is_full = self._bytes - self._under_way >= self._parts.max_bytes
-        if is_full and time.monotonic() - self._evicted_at < _EVICT_SECONDS:
+        state, is_full = self._opened, self._bytes - self._under_way >= self._parts.max_bytes
+        may_wait = time.monotonic() - self._evicted_at < _EVICT_SECONDS
+        if is_full and may_wait and len(state.found) + len(state.letters) < _EVICT_COUNT:
             end = self._next_end()
             records = [pending.record for pending in self._pending[self._taken : self._place_of(end)]]
             self._next = _Next(end, asyncio.create_task(self._settle(records)))
@@ -364,7 +367,7 @@ class PartitionWriter:
         """The block after the stages that look at the event alone.
 
         Waits, before anything of the block is stored, while too many of its events would be dead letters: until the
-        tenants file says otherwise of them. A restart begins to count anew.
+        tenants file says otherwise of them. A restart begins to count anew; a block that is settled twice counts twice.
         """
         parts, state = self._parts, self._opened
         while True:
@@ -376,14 +379,14 @@ class PartitionWriter:
             if not self.paused:
                 self._dead_share.add(events, len(dead))
                 return prepared
-            await self._wait_for_other(rules, tell_pause(parts.dead_limit, events, dead))
+            await self._wait_for_other(rules, tell_pause(parts.dead_limit, events, dead), records[0].offset)
 
-    async def _wait_for_other(self, rules: Rules, problem: str) -> None:
+    async def _wait_for_other(self, rules: Rules, problem: str, offset: int) -> None:
         told = 0
         while self._parts.rules().tenants is rules.tenants:
             if self._parts.clock() - told >= _MINUTE_MS:
                 told = self._parts.clock()
-                log.error("partition_paused", partition=str(self.partition), offset=self.position, problem=problem)
+                log.error("partition_paused", partition=str(self.partition), offset=offset, problem=problem)
             if await _is_set(self._closing, _RULES_SECONDS):
                 raise _Closed
 
@@ -404,8 +407,8 @@ class PartitionWriter:
         self._taken = self._under_way = 0
         self._is_storing = False
         if self._next is None:
-            # A look through all sessions costs 100 ms a million, and after it old ones are looked up anew.
-            state.evict(now - memory.ids, (now - memory.sessions) // _SESSIONS_STEP_MS * _SESSIONS_STEP_MS)
+            # A look through all sessions costs 100 ms a million: once a minute, not once a block.
+            state.evict(now - memory.ids, (now - memory.sessions) // _MINUTE_MS * _MINUTE_MS)
             self._evicted_at = time.monotonic()
         accounts = settled.accounts
         for outcome in ("stored", "duplicate", "dead"):

@@ -1,4 +1,4 @@
-"""Reads a partition's state back from ClickHouse: what is stored is the state, so it can neither lead nor lag.
+"""Reads a partition's state back from ClickHouse: what is stored is the state.
 
 Rows of a block that was claimed and not finished are left out of the ids, since the block is written again and must not
 find its own events stored. The sessions may contain them: placing an event a second time changes no session.

@@ -21,7 +21,7 @@ class RecentIds:
 
     Keys are added to generations, filled one after the other and dropped whole. What is dropped has to be looked up in
     the store, so `evict` may only be called when the store has every event that was added. It is what holds the
-    number of keys to `limit`, so it is called every few blocks.
+    number of keys to `limit`, so it is called every few seconds.
     """
 
     __slots__ = ("_generations", "_limit", "since")

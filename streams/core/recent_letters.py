@@ -41,9 +41,11 @@ class RecentLetters:
 
     def evict(self, before: int) -> None:
         """Drop what was received before `before`, and while too many are held; `since` rises past what is dropped."""
-        while self._received:
-            event, received_at = next(iter(self._received.items()))
-            if received_at >= before and len(self._received) <= _LIMIT:
-                return
-            del self._received[event]
+        excess, gone = len(self._received) - _LIMIT, list[tuple[str, str]]()
+        for event, received_at in self._received.items():
+            if received_at >= before and len(gone) >= excess:
+                break
+            gone.append(event)
             self.since = max(self.since, received_at + 1)
+        for event in gone:
+            del self._received[event]

@@ -1,4 +1,4 @@
-"""What a worker remembers of one partition: a copy of what the warehouse has stored, as of `position`."""
+"""What a worker remembers of one partition: what the warehouse has stored, and what was settled and will be."""
 
 from dataclasses import dataclass, field
 
@@ -10,9 +10,9 @@ from streams.core.sessions import Session, Sessions
 
 @dataclass(slots=True)
 class PartitionState:
-    """`position` is the first offset that is not stored; `journals` the highest sequence stored of each journal.
+    """`position` is the first offset that is not stored; `journals` the highest sequence settled of each journal.
 
-    `found` are stored ids looked up for the block under way; `adopted` are events that an earlier log's unfinished
+    `found` are stored ids that were looked up since the last eviction; `adopted` are events that an earlier log's unfinished
     blocks have stored, and whose records are still to come again.
     """
 
@@ -35,7 +35,7 @@ class PartitionState:
             self.sessions.load(span.visitor, Session(span.session_id, span.start, span.end, span.overridden))
 
     def evict(self, ids_before: int, sessions_before: int) -> None:
-        """Forget what is old; allowed only when everything up to `position` is stored."""
+        """Forget what is old; allowed only when everything that was settled is stored."""
         self.ids.evict(ids_before)
         self.letters.evict(ids_before)
         self.sessions.evict(sessions_before)

@@ -265,7 +265,7 @@ def test_bad_traffic_pauses_its_partition_holds_up_no_other_and_goes_on_once_it_
     stack: RunningStack,
 ) -> None:
     before = figures(stack)
-    send(stack, "storm", BAD_SEARCH, 3_000)  # many times the two blocks that a worker holds of a partition
+    send(stack, "storm", BAD_SEARCH, 3_000)  # many times the three blocks that a worker holds of a partition
     eventually(lambda: paused(stack), lambda found: True in found.values())
     (place,) = (partition for partition, is_paused in paused(stack).items() if is_paused)
     assert stack.status()["pausedPartitions"] == 1

@@ -302,9 +302,10 @@ def test_any_sequence_of_deaths_and_block_sizes_stores_every_event_once(
         st.tuples(st.sampled_from(("", *STEPS, *(f"away {step}" for step in STEPS))), st.integers(1, 40)), max_size=5
     ),
     block=st.integers(1, 6),
+    evict_seconds=st.sampled_from((0.0, 0.004, 10.0)),
 )
 def test_blocks_settled_in_advance_store_every_event_once_whatever_goes_wrong(
-    seed: int, faults: list[tuple[str, int]], block: int
+    seed: int, faults: list[tuple[str, int]], block: int, evict_seconds: float
 ) -> None:
     log, ids, copies = random_log(seed, records=40)
 
@@ -312,7 +313,8 @@ def test_blocks_settled_in_advance_store_every_event_once_whatever_goes_wrong(
         warehouse = FragileWarehouse()
         warehouse.seconds = 0.001
         parts = new_parts(warehouse, Letters(), ids_ms=10 * MINUTE)
-        parts = dataclasses.replace(parts, max_bytes=block * 400)
+        memory = dataclasses.replace(parts.memory, id_limit=20)
+        parts = dataclasses.replace(parts, max_bytes=block * 400, memory=memory)
         for fault, upto in faults:
             warehouse.fuse = fault
             with contextlib.suppress(Killed):
@@ -323,6 +325,7 @@ def test_blocks_settled_in_advance_store_every_event_once_whatever_goes_wrong(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(streams.writer, "_RETRY_SECONDS", (0.001,))
+        patch.setattr(streams.writer, "_EVICT_SECONDS", evict_seconds)
         warehouse = asyncio.run(run())
     assert_exact(warehouse, ids)
     assert sum(accounts.duplicate for _, accounts in warehouse.ledger) == copies
