@@ -12,8 +12,8 @@ from streams.core.sessions import Session, Sessions
 class PartitionState:
     """`position` is the first offset that is not stored; `journals` the highest sequence settled of each journal.
 
-    `found` are stored ids that were looked up since the last eviction; `adopted` are events that an earlier log's unfinished
-    blocks have stored, and whose records are still to come again.
+    `found` are stored ids that were looked up since the last eviction; `adopted` are events that an earlier log's
+    unfinished blocks have stored, and whose records are still to come again.
     """
 
     partition: Partition
