@@ -206,6 +206,15 @@ def _fault(name: str, value: Any, checks: list[Check] | None) -> PropertyFault |
     return None
 
 
+def join_properties(fields: Mapping[str, Any], text: str) -> bytes:
+    """The JSON object of these fields and, as they stand in their text, of the properties, unless there are none.
+
+    Raises ValueError where the text is no JSON, as with halves of surrogate pairs.
+    """
+    there = msgspec.json.decode(text) not in ("", None, {})
+    return msgspec.json.encode({**fields, "properties": msgspec.Raw(text.encode())} if there else fields)
+
+
 def parse_properties(text: str) -> Any:
     """The value of an event's properties as `json.loads` gives it, three times as fast; raises as that does."""
     try:

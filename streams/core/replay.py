@@ -4,8 +4,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import orjson
-
+from schemas.properties import join_properties
 from schemas.records import CollectedEvent, CollectedRecord
 
 _NOTHING: Final[tuple[Any, ...]] = ("", None, {})
@@ -32,9 +31,8 @@ def http_form(record: CollectedRecord, event: CollectedEvent, at: int) -> bytes:
     kept = {name: field for name, field in fields.items() if field not in _NOTHING}
     text = event["properties"]
     try:  # as they stand there, which costs a fifth
-        properties = orjson.Fragment(text) if orjson.loads(text) not in _NOTHING else None
-        return orjson.dumps({**kept, "properties": properties} if properties else kept)
-    except (TypeError, ValueError):
+        return join_properties(kept, text)
+    except ValueError:
         if (parsed := _parsed(text)) not in _NOTHING:
             kept["properties"] = parsed
         return _as_json(kept).encode(errors="replace")
