@@ -295,12 +295,11 @@ class PartitionWriter:
         if wanted.end > self._pending[-1].record.offset:
             self._since = time.monotonic()  # for what comes from here on, and waits for the next block
         claim = await self._repeated(lambda: parts.blocks.claim(wanted, parts.worker))
-        is_ready = self._is_ready(claim, wanted)
         if claim.stored_end > wanted.start or (settled and claim.end != wanted.end):
             log.warning("block_of_another_worker", partition=str(self.partition), start=wanted.start)
             await self.open()
             return
-        if not is_ready:
+        if not self._is_ready(claim, wanted):
             return
         self._wanted_end = 0
         block = Block(self.partition, wanted.start, claim.end)
@@ -321,8 +320,8 @@ class PartitionWriter:
         if self._next or not self._is_storing or self._closing.is_set():
             return
         state, is_full = self._opened, self._bytes - self._under_way >= self._parts.max_bytes
-        may_wait = time.monotonic() - self._evicted_at < _EVICT_SECONDS
-        if is_full and may_wait and len(state.found) + len(state.letters) < _EVICT_COUNT:
+        evicted_lately = time.monotonic() - self._evicted_at < _EVICT_SECONDS
+        if is_full and evicted_lately and len(state.found) + len(state.letters) < _EVICT_COUNT:
             end = self._next_end()
             records = [pending.record for pending in self._pending[self._taken : self._place_of(end)]]
             self._next = _Next(end, asyncio.create_task(self._settle(records)))
@@ -341,9 +340,7 @@ class PartitionWriter:
         return bisect_left(self._pending, offset, key=_offset)
 
     def _is_ready(self, claim: Claim, wanted: Block) -> bool:
-        """Whether the claimed block can be written now: it is ours to write, and all its records are here."""
-        if claim.stored_end > wanted.start:
-            return False
+        """Whether the claimed block can be written now: all its records are here."""
         if claim.end <= wanted.start:
             raise LedgerRefused(
                 f"The claim of {self.partition} at offset {wanted.start} ends at {claim.end}. {REPAIR}."

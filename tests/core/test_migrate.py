@@ -55,4 +55,4 @@ def test_every_table_that_events_are_written_to_is_merged_seldom() -> None:
         for statement in sql
         if (found := re.match(r"ALTER TABLE (\w+)\s+MODIFY SETTING merge_selector_base = 20", statement))
     }
-    assert targets | {"events"} == seldom - {"session_overrides", "dead_letters"} | {"identity_aliases"}
+    assert targets | {"events"} == seldom - {"session_overrides"} | {"identity_aliases"}

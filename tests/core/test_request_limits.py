@@ -1,4 +1,4 @@
-from collector.ids import mint_uuid7
+from collector.ids import RandomPool, mint_uuid7
 from collector.limits import RateLimiter
 from tests.collecting import Clock
 
@@ -47,3 +47,11 @@ def test_tenants_do_not_share_a_rate_and_none_is_no_limit() -> None:
 def test_a_minted_id_is_a_uuid_of_version_7_that_begins_with_the_time() -> None:
     assert mint_uuid7(0x0192_F0C1_7A7A, b"\xff" * 10) == "0192f0c1-7a7a-7fff-bfff-ffffffffffff"
     assert mint_uuid7(1, b"\x00" * 10) < mint_uuid7(2, b"\x00" * 10)
+
+
+def test_a_pool_of_random_bytes_gives_as_many_as_asked_for_and_none_of_them_twice() -> None:
+    pool = RandomPool()
+    given = [pool(10) for _ in range(2_000)]
+    assert {len(each) for each in given} == {10}
+    assert len(set(given)) == len(given)
+    assert len(pool(4_096)) == 4_096
