@@ -453,6 +453,21 @@ def test_rows_from_before_the_visitors_hash_was_stored_come_back_as_well(clickho
         assert (len(state.ids), len(state.sessions)) == (40, 20)
 
 
+def test_a_range_of_time_is_found_by_the_key(clickhouse: InClickHouse) -> None:
+    clickhouse.client.command(
+        "INSERT INTO events (eventId, timestamp, companyId, eventCategory, eventAction) SELECT toString(number), "
+        f"fromUnixTimestamp64Milli({SEPTEMBER} + number * 1000), 'acme', 'ui', 'click' FROM numbers(100000)"
+    )
+    since, until = (f"fromUnixTimestamp64Milli({SEPTEMBER + second * 1000})" for second in (50_030, 50_090))
+    minute = (
+        "SELECT count() FROM events WHERE companyId = 'acme' AND eventCategory = 'ui' AND eventAction = 'click' "
+        f"AND timestamp >= {since} AND timestamp < {until}"
+    )
+    assert clickhouse.client.rows(minute) == [(60,)]
+    (read,) = clickhouse.client.named(f"EXPLAIN ESTIMATE {minute}")
+    assert read["rows"] <= 2 * 8_192
+
+
 def test_partitions_read_back_together_leave_out_what_each_has_not_finished(warehouse: Warehouse) -> None:
     partitions = [dataclasses.replace(PARTITION, number=number) for number in range(3)]
     names = {partition_of(f"acme:{name}".encode(), 3): name for name in map(str, range(50))}
