@@ -42,7 +42,9 @@ from warehouse.states import ClickHouseStateStore
 
 log = structlog.get_logger(__name__)
 _MINUTE_MS: Final = 60_000
-_LETTER_LINGERS: Final = 3  # a block costs ClickHouse as much for three letters as for a thousand, and no number waits
+#: A block costs ClickHouse as much for three letters as for a thousand, and no number waits for them.
+_LETTER_LINGERS: Final = 3
+_LETTER_SECONDS: Final = 5.0
 
 
 def worker_name(settings: WorkerSettings) -> str:
@@ -110,6 +112,7 @@ def _writer_factory(
             linger=settings.block_linger_seconds * (1 if partition.topic == COLLECTED else _LETTER_LINGERS),
             max_bytes=settings.block_max_bytes,
             dead_limit=limit if partition.topic == COLLECTED else NEVER,
+            interval=0.0 if partition.topic == COLLECTED else _LETTER_SECONDS,
         )
         return PartitionWriter(partition, assignment.partitions, parts, remembers=partition.topic == COLLECTED)
 

@@ -48,6 +48,14 @@ def digest_keys(keys: Iterable[str]) -> bytes:
     return b"".join(map(key_digest, keys))
 
 
+def other_places(places: NDArray[np.intp], count: int) -> list[int]:
+    """The numbers below `count` that are not among these places, in their order."""
+    others = np.ones(count, dtype=np.bool_)
+    others[places] = False
+    found: list[int] = np.flatnonzero(others).tolist()
+    return found
+
+
 class DigestSet:
     """Digests in their order: to look for thousands at once costs a tenth of looking for each."""
 

@@ -204,7 +204,7 @@ def _put_new(runs: Sequence[EnrichedRun], state: PartitionState) -> Sequence[Enr
         ]
     keys = list(chain.from_iterable(map(_event_keys, runs)))
     known = state.ids.add_all(keys, max((run.record["receivedAt"] for run in runs), default=0))
-    return _without(runs, sorted(known)) if known else runs
+    return _without(runs, known) if known else runs
 
 
 def _without(runs: Sequence[EnrichedRun], places: Sequence[int]) -> Sequence[EnrichedRun]:
@@ -214,9 +214,12 @@ def _without(runs: Sequence[EnrichedRun], places: Sequence[int]) -> Sequence[Enr
         end = first + len(run.events)
         following = bisect_left(places, end, passed)
         if following > passed:
-            gone = frozenset(places[passed:following])
-            run = _only(run, [place not in gone for place in range(first, end)])
-        left.append(run)
+            events, times = run.events.copy(), run.times.copy()
+            for place in reversed(places[passed:following]):
+                del events[place - first], times[place - first]
+            left.append(EnrichedRun(run.record, run.offset, run.context, events, times))
+        else:
+            left.append(run)
         first, passed = end, following
     return left
 

@@ -23,7 +23,7 @@ class WorkerSettings(HeadraceSettings):
         gt=0,
         description=(
             "longest wait of a record before its block is written; three times that while records are late, and of a "
-            "dead letter"
+            "dead letter, or five seconds after the last ones"
         ),
     )
     block_max_bytes: int = Field(

@@ -80,7 +80,8 @@ class Memory:
 class Parts:
     """What a writer works with. `clock` gives ms since the epoch; the stores are this writer's alone.
 
-    `states` is asked in one thread while `blocks` writes in another.
+    `states` is asked in one thread while `blocks` writes in another. `linger` is how long a block grows (s), and
+    `interval` how long at the least from the end of one to the next (s).
     """
 
     blocks: BlockStore
@@ -95,6 +96,7 @@ class Parts:
     linger: float
     max_bytes: int
     dead_limit: DeadLimit = NEVER
+    interval: float = 0.0
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -142,6 +144,7 @@ class PartitionWriter:
         self._next: _Next | None = None
         self._is_storing = False  # a block that is settled
         self._evicted_at = 0.0  # s, monotonic
+        self._stored_at = -math.inf  # the last block (s, monotonic)
         self._gave_up = False  # perhaps with a block in the state that the ledger lacks
         self._since = 0.0  # what is pending came at this time (s, monotonic) or later
         self._wanted_end = 0
@@ -281,8 +284,9 @@ class PartitionWriter:
             return 0
         if not self._pending:
             return math.inf
-        late = self._parts.clock() / 1000 - self._pending[0].logged_at > _LATE_SECONDS
-        return self._parts.linger * (_LATE_LINGERS if late else 1) - (time.monotonic() - self._since)
+        late, now = self._parts.clock() / 1000 - self._pending[0].logged_at > _LATE_SECONDS, time.monotonic()
+        linger = self._parts.linger * (_LATE_LINGERS if late else 1)
+        return max(self._since + linger, self._stored_at + self._parts.interval) - now
 
     async def _write_block(self) -> None:
         state, parts = self._opened, self._parts
@@ -399,7 +403,7 @@ class PartitionWriter:
 
     def _advance(self, block: Block, taken: list[Pending], settled: Settled) -> None:
         state, memory, now = self._opened, self._parts.memory, self._parts.clock()
-        state.position = block.end
+        state.position, self._stored_at = block.end, time.monotonic()
         self._drop_stored()
         self._taken = self._under_way = 0
         self._is_storing = False

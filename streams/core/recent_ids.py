@@ -11,7 +11,7 @@ from itertools import chain
 from operator import or_
 
 from schemas.blocks import GENERATIONS
-from schemas.digests import DigestSet, Mask, digest_keys
+from schemas.digests import DigestSet, Mask, digest_keys, other_places
 
 _UUID7 = re.compile("[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-7[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 
@@ -48,10 +48,10 @@ class RecentIds:
         """Whether every earlier copy of an event that is no older than `oldest` must be held."""
         return oldest >= self.since
 
-    def add_all(self, keys: Sequence[str], received_at: int) -> Collection[int]:
+    def add_all(self, keys: Sequence[str], received_at: int) -> Sequence[int]:
         """Hold these keys, none of which was received after `received_at`, which may come before earlier ones.
 
-        The answer is the places of those that were held, or stand further in front, already.
+        The answer is the places, in their order, of those that were held, or stand further in front, already.
         """
         asked, places = DigestSet.with_places(digest_keys(keys))
         held, newest = self._holds(asked), self._generations[-1]
@@ -61,8 +61,7 @@ class RecentIds:
         newest.latest = max(newest.latest, received_at)
         if len(newest.digests) * GENERATIONS >= self._limit:
             self._generations.append(_Generation(self.since - 1))
-        new = places[~held].tolist()
-        return set(range(len(keys))).difference(new) if len(new) < len(keys) else ()
+        return other_places(places[~held], len(keys))
 
     def load(self, ids: Iterable[tuple[int, Iterable[bytes]]]) -> None:
         """Hold what a store knows, before anything is added: `RecentState.ids`, each time's a generation."""
@@ -106,6 +105,10 @@ class Coverage:
     ) -> Iterator[int]:
         """The places of those of several events for which it does not hold: `oldest_time(...) < since`."""
         since, minted = self._since, self._minted
+        if min(ids)[:13] >= minted and max(raw) < received_at:  # nearly always; then it is what is late
+            pairs = zip(raw, corrected, strict=True)
+            yield from [place for place, (sent, at) in enumerate(pairs) if sent < since or at < since]
+            return
         for place, (sent, at, event_id) in enumerate(zip(raw, corrected, ids, strict=True)):
             if since <= sent < received_at and at >= since and (event_id[:13] >= minted or event_id[14:15] != "7"):
                 continue

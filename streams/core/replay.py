@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 
 from schemas.properties import join_properties
@@ -40,7 +41,13 @@ def http_form(record: CollectedRecord, event: CollectedEvent, at: int) -> bytes:
 
 def iso_time(at: int) -> str:
     """ISO 8601 with milliseconds, UTC."""
-    return (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    second, milliseconds = divmod(at, 1000)
+    return f"{_iso_second(second)}.{milliseconds:03d}Z"
+
+
+@lru_cache(maxsize=1024)  # the events of one moment share few of them
+def _iso_second(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat().removesuffix("+00:00")
 
 
 def _parsed(properties: str) -> Any:

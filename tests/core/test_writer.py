@@ -414,6 +414,18 @@ async def test_a_block_of_records_that_are_late_may_grow_three_times_as_long(age
     assert 100 * (lingers - 1) < writer.seconds_left() <= 100 * lingers
 
 
+async def test_a_block_begins_no_sooner_than_an_interval_after_the_last_but_the_first_at_once() -> None:
+    log, _, _ = random_log(seed=5, records=2)
+    parts = dataclasses.replace(new_parts(MemoryWarehouse(), Letters()), linger=0.0, interval=100.0)
+    writer = PartitionWriter(PARTITION, 1, parts, remembers=True)
+    await writer.open()
+    writer.put([Pending(log[0], NOW / 1000, None)])
+    assert writer.seconds_left() <= 0
+    await writer.write_rest()
+    writer.put([Pending(log[1], NOW / 1000, None)])
+    assert 90 < writer.seconds_left() <= 100
+
+
 async def test_records_that_a_journal_sends_again_count_nowhere() -> None:
     warehouse = MemoryWarehouse()
     first = [log_record(n, "a", [collected_event(f"e{n}", NOW - n)], "journal", n) for n in range(5)]
