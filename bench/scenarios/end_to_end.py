@@ -43,7 +43,7 @@ def _run(bench: Bench, scenario: str, rate: float, cost: float | None, **options
 def run_bad(bench: Bench) -> list[Result]:
     """5% invalid, 5% duplicate and 5% late events, against the same without, on one stack."""
     scenario = "bad input at full speed"
-    seconds = bench.sized(45, 5)
+    seconds = bench.sized(90, 5)
     with bench_stack() as stack:
         bench.capacity(stack)
         clean = bench.drive(f"{scenario}: without", stack, new_plan(stack, seconds=seconds, visitors=5_000, seed=2))

@@ -75,7 +75,7 @@ def run_rows(bench: Bench) -> list[Result]:
 
 def _run_rows(bench: Bench, stack: BenchStack, rows: int) -> Result:
     scenario = f"{rows:,} rows stored"
-    driven = bench.drive(scenario, stack, new_plan(stack, seconds=bench.sized(90, 4), seed=rows))
+    driven = bench.drive(scenario, stack, new_plan(stack, seconds=bench.sized(180, 4), seed=rows))
     parts = int(stack.ask("SELECT count() FROM system.parts WHERE active AND database = 'headrace'"))
     figures = [
         Figure("queryable, sustained", driven.sustained_rate(bench.warm_up), "events/s"),
