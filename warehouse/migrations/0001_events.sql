@@ -80,7 +80,7 @@ ENGINE = {MergeTree:event_ids}
 PARTITION BY toYYYYMM(timestamp)
 ORDER BY (companyId, eventId)
 TTL toDateTime(timestamp) + toIntervalMonth({retention_months})
-SETTINGS index_granularity = 2048, {deduplication};
+SETTINGS {deduplication}, index_granularity = 2048;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS event_ids_view {on_cluster} TO event_ids AS
 SELECT companyId, eventId, timestamp, receivedAt, eventCategory, eventAction, visitorId, logId, logPartition, logOffset
