@@ -53,7 +53,7 @@ def fill_recent(stack: BenchStack, visitors: int, seed: int = 1, start: int = 0)
 
 
 def fill_past(stack: BenchStack, start: int, rows: int) -> None:
-    """Rows `start` to `start + rows` of another tenant over this month, merged: what is filled is not measured."""
+    """Rows `start` to `start + rows` of another tenant over this month, merged as far as they go."""
     for first in range(start, start + rows, _CHUNK):
         size = min(_CHUNK, start + rows - first)
         _insert(stack, company="filled", start=first, rows=size, visitors=1_000_000, at=_THIS_MONTH, run=_DAY, seed=9)

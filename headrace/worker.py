@@ -43,7 +43,6 @@ from warehouse.states import ClickHouseStateStore
 log = structlog.get_logger(__name__)
 _MINUTE_MS: Final = 60_000
 #: A block costs ClickHouse as much for three letters as for a thousand, and no number waits for them.
-_LETTER_LINGERS: Final = 3
 _LETTER_SECONDS: Final = 5.0
 
 
@@ -109,7 +108,7 @@ def _writer_factory(
             clock=lambda: time.time_ns() // 1_000_000,
             worker=worker_name(settings),
             memory=memory,
-            linger=settings.block_linger_seconds * (1 if partition.topic == COLLECTED else _LETTER_LINGERS),
+            linger=settings.block_linger_seconds,
             max_bytes=settings.block_max_bytes,
             dead_limit=limit if partition.topic == COLLECTED else NEVER,
             interval=0.0 if partition.topic == COLLECTED else _LETTER_SECONDS,

@@ -22,8 +22,8 @@ class WorkerSettings(HeadraceSettings):
         0.7,
         gt=0,
         description=(
-            "longest wait of a record before its block is written; three times that while records are late, and of a "
-            "dead letter, or five seconds after the last ones"
+            "longest wait of a record before its block is written; three times that while records are late; dead "
+            "letters wait until five seconds after the last ones"
         ),
     )
     block_max_bytes: int = Field(
