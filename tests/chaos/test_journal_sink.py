@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -280,12 +279,12 @@ async def test_all_that_a_killed_collector_acknowledged_is_in_its_journal_or_on_
         with os.fdopen(told) as lines:
             acknowledged += await asyncio.to_thread(lambda: [lines.readline().strip() for _ in range(300)])
             if way == "when away":
-                broker.suspend(signal.SIGSTOP)
+                broker.pause()
                 acknowledged += await asyncio.to_thread(lambda: [lines.readline().strip() for _ in range(300)])
             process.kill()
             acknowledged += lines.read().split()
         process.wait()
-        broker.suspend(signal.SIGCONT)
+        broker.resume()
     stored = nothing_stored if way == "always" else None
     async with running(tmp_path / "journal", broker, stored) as (sink, _):
         await until(lambda: sink.unforwarded == 0)
@@ -300,12 +299,12 @@ async def test_while_the_log_is_away_the_spool_takes_all_and_is_empty_again_afte
     async with running(tmp_path / "journal", broker, None) as (sink, journal):
         await send(sink, 0, 100)
         assert sink.accepted_events == 0
-        broker.suspend(signal.SIGSTOP)
+        broker.pause()
         await send(sink, 100, 200)
         await send(sink, 200, 300)
         assert (sink.unforwarded, sink.accepted_events) == (200, 200)
         assert sink.ready()
-        broker.suspend(signal.SIGCONT)
+        broker.resume()
         await until(lambda: sink.unforwarded == 0)
         await until(lambda: sink.retained == 0)
         await send(sink, 300, 400)
@@ -328,9 +327,9 @@ async def test_under_steady_load_the_spool_gives_way_to_the_log_again(tmp_path: 
 
         senders = [asyncio.create_task(sender(k)) for k in range(16)]
         await asyncio.sleep(0.3)
-        broker.suspend(signal.SIGSTOP)
+        broker.pause()
         await until(lambda: sink.unforwarded > 500)
-        broker.suspend(signal.SIGCONT)
+        broker.resume()
 
         async def spools_no_more() -> bool:
             before = sink.accepted_events, len(sent)
@@ -364,10 +363,10 @@ async def test_a_full_spool_refuses_and_takes_again_once_the_log_is_back(
     given = stored if way == "always" else None
     async with running(tmp_path / "journal", broker, given, segment_bytes=5_000, max_bytes=40_000) as (sink, _):
         await send(sink, 0, 10)
-        broker.suspend(signal.SIGSTOP)
+        broker.pause()
         accepted = 10 + await accepted_until_full(sink, 10)
         assert accepted > 50
-        broker.suspend(signal.SIGCONT)
+        broker.resume()
         await until(lambda: sink.retained == 0)
         await send(sink, accepted, accepted + 10)
         await until(lambda: sink.unforwarded == 0)

@@ -1,7 +1,6 @@
 """Real brokers for tests, that can be killed and started again: the embedded one without its memory, Kafka with it."""
 
 import asyncio
-import signal
 import socket
 import subprocess
 import tempfile
@@ -18,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from schemas.topics import PARTITIONS, SPECS, ensure_topics
 from tests.kafka.server import KafkaCluster
+from tests.pausing import pause, resume
 from tests.ports import free_port
 
 
@@ -55,10 +55,15 @@ class Broker:
             self._process.wait()
             self._process = None
 
-    def suspend(self, signal: int) -> None:
-        """Send SIGSTOP or SIGCONT."""
+    def pause(self) -> None:
+        """Let it stand still: connections stay open and nobody answers."""
         assert self._process is not None
-        self._process.send_signal(signal)
+        pause(self._process)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        resume(self._process)
 
     def release(self) -> None:
         """The test is over."""
@@ -105,14 +110,18 @@ class KafkaBroker(Broker):
         """SIGKILL."""
         self._cluster.kill_node(1)
 
-    def suspend(self, signal: int) -> None:
-        """Send SIGSTOP or SIGCONT."""
-        self._cluster.signal_node(1, signal)
+    def pause(self) -> None:
+        """Let it stand still: connections stay open and nobody answers."""
+        self._cluster.pause_node(1)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._cluster.resume_node(1)
 
     def release(self) -> None:
         """The next test gets it running, with whatever it holds."""
         if self._cluster.pids:
-            self.suspend(signal.SIGCONT)
+            self.resume()
 
     async def forget(self) -> None:
         """Delete the topics, and return when they are gone."""

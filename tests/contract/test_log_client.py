@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -117,7 +116,7 @@ async def test_a_broker_that_hangs_fails_every_record_in_time_and_serves_again_a
     broker: Broker, client: LogClient
 ) -> None:
     await append(client, b"k", b"before")
-    broker.suspend(signal.SIGSTOP)
+    broker.pause()
     try:
         waiting = [await client.append(COLLECTED, b"k%d" % n, b"during") for n in range(200)]
         async with asyncio.timeout(10):
@@ -125,7 +124,7 @@ async def test_a_broker_that_hangs_fails_every_record_in_time_and_serves_again_a
         assert {type(result) for result in results} == {LogUnavailable}
         assert not client.available
     finally:
-        broker.suspend(signal.SIGCONT)
+        broker.resume()
     await append(client, b"k", b"after")
     assert client.available
 
@@ -133,7 +132,7 @@ async def test_a_broker_that_hangs_fails_every_record_in_time_and_serves_again_a
 async def test_too_much_unacknowledged_makes_callers_wait(broker: Broker) -> None:
     client = LogClient(broker.options, ack_seconds=1.0, max_bytes=100_000)
     await append(client, b"k", b"before")
-    broker.suspend(signal.SIGSTOP)
+    broker.pause()
     try:
         waiting = [await client.append(COLLECTED, b"k", bytes(50_000)) for _ in range(2)]
         blocked = asyncio.create_task(append(client, b"k", b"blocked"))
@@ -141,18 +140,18 @@ async def test_too_much_unacknowledged_makes_callers_wait(broker: Broker) -> Non
         assert not blocked.done()
         assert not any(future.done() for future in waiting)
     finally:
-        broker.suspend(signal.SIGCONT)
+        broker.resume()
     await blocked
     await client.close()
 
 
 async def test_closing_fails_what_the_log_has_not_acknowledged(broker: Broker, client: LogClient) -> None:
     await append(client, b"k", b"before")
-    broker.suspend(signal.SIGSTOP)
+    broker.pause()
     waiting = await client.append(COLLECTED, b"k", b"during")
     await client.close()
     with pytest.raises(LogUnavailable, match="closed"):
         await waiting
     with pytest.raises(LogUnavailable, match="closed"):
         await client.append(COLLECTED, b"k", b"late")
-    broker.suspend(signal.SIGCONT)
+    broker.resume()

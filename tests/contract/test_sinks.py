@@ -1,7 +1,6 @@
 """What every sink promises, run on each of them: MemorySink, and on a broker KafkaSink and JournalSink both ways."""
 
 import asyncio
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,7 +62,7 @@ async def broker_case(name: str, broker: Broker, directory: Path) -> Case:
     log = LogClient(broker.options, ack_seconds=1.0)
 
     def go_away() -> None:  # Kafka would take seconds to come back for the next test
-        broker.suspend(signal.SIGSTOP) if broker.keeps else broker.kill()
+        broker.pause() if broker.keeps else broker.kill()
 
     async def arrived(topic: str) -> dict[str, list[str]]:
         await until(lambda: getattr(sink, "unforwarded", 0) == 0)

@@ -19,6 +19,7 @@ from typing import Final
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
+from tests.pausing import pause, resume
 from tests.ports import free_port_base
 
 ROOT: Final = Path(__file__).parents[2]
@@ -124,8 +125,16 @@ class KafkaCluster:
         process.wait(_START_SECONDS)
 
     def signal_node(self, node: int, number: int) -> None:
-        """Send a signal, such as SIGSTOP or SIGCONT."""
+        """Send a signal."""
         self._processes[node].send_signal(number)
+
+    def pause_node(self, node: int) -> None:
+        """Let a node stand still: connections stay open and nobody answers."""
+        pause(self._processes[node])
+
+    def resume_node(self, node: int) -> None:
+        """Let a paused node go on."""
+        resume(self._processes[node])
 
     def wait_replicated(self) -> None:
         """Return once every partition of every topic has all its replicas in sync."""
