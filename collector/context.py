@@ -28,7 +28,7 @@ _Known = tuple[SentContext, Context, bool]
 
 
 class Contexts:
-    """Flattens the contexts of one request's events: each object once, and equal ones that follow each other once."""
+    """Flattens the contexts of one request's events, each object once."""
 
     def __init__(self, shared: Any, sender: Sender) -> None:
         self._sender = sender
@@ -37,7 +37,7 @@ class Contexts:
         self._known: dict[int, _Known] = {}  # by the id of the sent one, which it keeps alive
 
     def of(self, own: SentContext, sent: Sent) -> Context:
-        """The context of an event, whose own is `own`. Equal contexts give the same object: do not change it."""
+        """The context of an event, whose own is `own`. Do not change it: equal ones that follow share one object."""
         known = self._last
         if own is not known[0]:
             known = self._last = self._known.get(id(own)) or self._learn(own)
@@ -45,9 +45,10 @@ class Contexts:
         return put_page(flat, sent) if lacks_page and sent.type == "page" else flat
 
     def _learn(self, own: SentContext) -> _Known:
-        if _equal(own, self._last[0]):
-            return self._last
-        known = self._known[id(own)] = self._flatten(own)
+        known = self._flatten(own)
+        if known[1] == self._last[1]:
+            known = own, *self._last[1:]
+        self._known[id(own)] = known
         return known
 
     def _flatten(self, own: SentContext) -> _Known:
@@ -70,13 +71,6 @@ class Contexts:
             put["userAgent"] = self._sender.user_agent[:MAX_CONTEXT_TEXT]
         kept = {name: text for name, text in context.items() if name != "ip"} if "ip" in context else context
         return {**kept, **put}
-
-
-def _equal(own: SentContext, last: SentContext) -> bool:
-    try:
-        return (own or {}) == (last or {})
-    except RecursionError:  # members nested hundreds of levels deep: they are read anew, that is all
-        return False
 
 
 def differences(context: Context, base: Context) -> Context:

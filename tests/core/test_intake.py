@@ -228,6 +228,14 @@ def test_deep_contexts_that_are_equal_are_taken() -> None:
     assert take_body(b"[" + deep + b"," + deep + b"]").accepted == 2
 
 
+@pytest.mark.parametrize("as_batch", [False, True])
+def test_contexts_that_differ_in_the_kind_of_a_value_only_keep_their_own_text(as_batch: bool) -> None:
+    versions = [1, True, 1.0, 1]
+    events = [event(eventId=f"e-{n}", context={"osVersion": each}) for n, each in enumerate(versions)]
+    taken = take_body({"batch": events} if as_batch else events)
+    assert [context_of(taken, n).get("osVersion") for n in range(4)] == ["1", None, "1.0", "1"]
+
+
 def test_a_rejected_event_is_a_whole_dead_letter_and_the_others_are_stored() -> None:
     good = b'{"type":"page","userId":"u"}'
     body = b"[" + good + b', {"eventId":"bad", "value" : 1.50, "value":"x", "context":{"ip":"203.0.113.77"}}]'
