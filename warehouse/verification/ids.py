@@ -3,7 +3,7 @@
 from typing import Final
 
 from warehouse.verification.findings import FIRST, Findings, name_key
-from warehouse.verification.scope import Scope, Tick
+from warehouse.verification.scope import ON_DISK, Scope, Tick
 
 _COLUMNS: Final = "timestamp, receivedAt, eventCategory, eventAction, visitorId, logId, logPartition, logOffset"
 _SIDE: Final = f"""
@@ -14,16 +14,17 @@ _DIFFERING: Final = f"""
 SELECT companyId, eventId, countIf(NOT known) AS events, countIf(known) AS ids, count() OVER () AS differing
 FROM ({{events}} UNION ALL {{ids}})
 GROUP BY companyId, eventId
-HAVING events != 1 OR ids != 1 OR uniqExact(columns) != 1
+HAVING events != 1 OR ids != 1 OR min(columns) != max(columns)
 ORDER BY companyId, eventId LIMIT {FIRST}
+{ON_DISK}
 """
 
 
 def check_ids(scope: Scope, tick: Tick) -> Findings:
     """No (companyId, eventId) stands twice in `events`, and each stands once, with the same columns, in `event_ids`."""
     findings = Findings("event ids")
-    findings.compared = int(scope.client.rows("SELECT count() FROM events")[0][0])
-    buckets = scope.buckets_for(findings.compared)
+    findings.compared = scope.count_events()
+    buckets = scope.buckets_on_disk(findings.compared)
     keeps = scope.retention.keeps("toDate(timestamp)")
     for bucket in range(buckets):
         where = {"buckets": buckets, "bucket": bucket, "keeps": keeps}

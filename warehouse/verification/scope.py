@@ -10,6 +10,13 @@ from warehouse.client import ClickHouse
 
 _EPOCH: Final = date(1970, 1, 1)
 
+#: Ends a query whose groups may be more than fit in memory. Bytes.
+ON_DISK: Final = "SETTINGS max_bytes_before_external_group_by = 1000000000"
+#: Such a query's parts may be so many times larger, and still be shown to go on.
+_LARGER: Final = 16
+#: A visitor counts for so many events: its names are held, of an event only a time or a number.
+_EVENTS_OF_A_VISITOR: Final = 8
+
 #: Told how much of a check is done, from 0 to 1.
 Tick = Callable[[float], None]
 
@@ -63,22 +70,31 @@ class Retention:
 class Scope:
     """A warehouse under verification. Large tables are compared in parts of about `part_rows` events.
 
-    `memo` holds what several checks need; it is cleared before a check runs again.
+    Every part reads the table again, so parts are as large as memory allows. `memo` holds what several checks need; it
+    is cleared before a check runs again.
     """
 
     client: ClickHouse
     retention: Retention
     rules: Recomputation
-    part_rows: int = 1_000_000
+    part_rows: int = 4_000_000
     memo: dict[str, Any] = field(default_factory=dict)
 
+    def count_events(self) -> int:
+        """The rows of `events`."""
+        return int(self.client.rows("SELECT count() FROM events")[0][0])
+
     def visitor_buckets(self) -> int:
-        """In how many buckets of visitors to read `events`."""
-        return self.buckets_for(int(self.client.rows("SELECT count() FROM events")[0][0]))
+        """In how many buckets of visitors to read what there is one of for each visitor."""
+        return self.buckets_for(int(self.client.rows("SELECT uniq(visitor) FROM events")[0][0]) * _EVENTS_OF_A_VISITOR)
 
     def buckets_for(self, rows: int) -> int:
         """In how many buckets to read so many rows."""
         return rows // self.part_rows + 1
+
+    def buckets_on_disk(self, rows: int) -> int:
+        """In how many buckets to read so many rows by a query that ends with `ON_DISK`."""
+        return rows // (self.part_rows * _LARGER) + 1
 
 
 def quote(text: str) -> str:

@@ -23,7 +23,7 @@ _Session = tuple[int, int, int]
 def check_sessions(scope: Scope, tick: Tick) -> Findings:
     """Each visitor has the sessions that its events make: their start, end and number of events."""
     findings = Findings("sessions")
-    buckets = scope.visitor_buckets()
+    buckets = scope.buckets_for(scope.count_events())
     for bucket in range(buckets):
         expected, found = _recompute(scope, buckets, bucket), _read(scope, buckets, bucket)
         for key in expected.keys() | found.keys():
