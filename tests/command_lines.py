@@ -8,11 +8,14 @@ from unittest.mock import patch
 
 import typer
 
-from headrace.cli import app
+from headrace.cli import new_app
 from headrace.settings_table import SECTIONS, all_settings
 
+#: With every command.
+PROGRAM = new_app()
 
-def find_fault(line: str | Sequence[str], program: typer.Typer = app) -> str:
+
+def find_fault(line: str | Sequence[str], program: typer.Typer = PROGRAM) -> str:
     """What is wrong with the words of a command after `headrace`, or another program; "" for nothing."""
     words = shlex.split(line, comments=True) if isinstance(line, str) else list(line)
     command: Any = typer.main.get_command(program)
