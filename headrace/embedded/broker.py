@@ -11,7 +11,7 @@ import os
 import shutil
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -92,17 +92,16 @@ class EmbeddedBroker:
 
     async def wait_ready(self, timeout: float) -> None:
         """Return once the prepared log answers a metadata request; raise BrokerNotReady after `timeout` seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout) as limit:
+                while not limit.expired():  # its one cancellation may come where aiokafka swallows it
                     if await self._is_ready():
                         return
                     await asyncio.sleep(_LOOK_AGAIN)
-        except TimeoutError:
-            raise BrokerNotReady(
-                f"The embedded broker did not serve log {self._log_id} at {self.address} within {timeout:g} s; look at "
-                "its output, and whether another program holds the port."
-            ) from None
+        raise BrokerNotReady(
+            f"The embedded broker did not serve log {self._log_id} at {self.address} within {timeout:g} s; look at its "
+            "output, and whether another program holds the port."
+        )
 
     def is_ready(self) -> bool:
         """Whether the prepared log answers a metadata request now. Not to be called on an event loop's thread."""

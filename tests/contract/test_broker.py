@@ -5,7 +5,7 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -121,6 +121,19 @@ async def test_another_log_on_the_port_is_not_taken_for_the_prepared_one(
         other.prepare(uuid.uuid4())
         with pytest.raises(BrokerNotReady, match=f"did not serve log .* at {embedded.address} within"):
             await other.wait_ready(0.5)
+
+
+async def test_waiting_for_a_broker_ends_also_where_a_look_at_it_swallows_the_cancellation(
+    embedded: EmbeddedBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def look() -> bool:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(1_000)
+        return False
+
+    monkeypatch.setattr(embedded, "_is_ready", look)
+    with pytest.raises(BrokerNotReady):
+        await embedded.wait_ready(0.05)
 
 
 async def test_a_broker_that_does_not_run_is_not_ready(embedded: EmbeddedBroker) -> None:
