@@ -8,6 +8,8 @@ from headrace.runfile import read_run_file
 
 DEFAULT_PORT_BASE: Final = 8700
 HOST: Final = "127.0.0.1"
+#: A path of the embedded ClickHouse: what its clients sent and it has not begun, it does not begin.
+DROP_REQUESTS: Final = "/drop-requests"
 
 
 def default_port_base() -> int:

@@ -22,7 +22,7 @@ import structlog
 
 from headrace.detours import DetourSettings
 from headrace.embedded.broker import BrokerError
-from headrace.endpoints import Endpoints
+from headrace.endpoints import DROP_REQUESTS, Endpoints
 from headrace.runfile import RunFile, read_run_file, remove_run_file, write_run_file
 from headrace.stack_logs import READY_SECONDS, EmbeddedLog, KafkaLog, StackLog
 from headrace.supervisor import STOP_SECONDS, Child, ChildFailed, ChildKilled, Program
@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 FIRST_COMPANY: Final = "demo"
 #: A program that is killed while it starts is started again so often; one that ends by itself is not.
 _KILLED_STARTS: Final = 3
+_DROP_SECONDS: Final = 2.0
 _RESTART_SECONDS: Final = (0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -264,6 +265,7 @@ class Stack:
         await self._kill_workers()  # the start of one that is starting fails, and lets go of the lock
         async with self._on_log:
             await self._kill_workers()
+            await self._drop_requests()
             await self._log.open(self._run)
             await self._start_workers()
 
@@ -272,6 +274,22 @@ class Stack:
         workers = [self._children[name] for name in self._worker_names if name in self._children]
         self._replaced.update(workers)
         await asyncio.gather(*(worker.stop(0.0) for worker in workers))
+
+    async def _drop_requests(self) -> None:
+        """An insert of theirs that is still on its way would come after the new log's workers took its block for lost.
+
+        Waits for ClickHouse; one that has died has no connections.
+        """
+        async with httpx.AsyncClient(timeout=_DROP_SECONDS) as client:
+            while not self._stopping.is_set():
+                try:
+                    (await client.post(self.endpoints.clickhouse_url + DROP_REQUESTS)).raise_for_status()
+                    return
+                except httpx.ConnectError:
+                    return
+                except httpx.HTTPError as error:
+                    log.warning("clickhouse_awaited", error=repr(error))
+                    await asyncio.sleep(_RESTART_SECONDS[0])
 
     async def _free_stored(self) -> None:
         while not self._stopping.is_set():

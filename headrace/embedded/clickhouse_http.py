@@ -4,14 +4,17 @@ Source of the protocol: ClickHouse's documentation of the HTTP interface, and wh
 and the JDBC driver send.
 """
 
+import contextlib
 import json
 import os
+import socket
 import sys
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import structlog
@@ -28,6 +31,7 @@ from headrace.embedded.clickhouse_requests import (
 )
 from headrace.embedded.clickhouse_sessions import Sessions
 from headrace.embedded.clickhouse_tokens import has_lasting_token_without_rows
+from headrace.endpoints import DROP_REQUESTS
 
 log = structlog.get_logger()
 
@@ -50,6 +54,7 @@ class Server(ThreadingHTTPServer):
         self.engine = engine
         self.sessions = sessions
         self.slots = threading.BoundedSemaphore(slots)
+        self.connections: set[Any] = set()  # sockets, but for those whose requests are dropped
         self._idle = threading.Condition()
         self._running = 0
         self._closing = False
@@ -66,6 +71,26 @@ class Server(ThreadingHTTPServer):
         with self._idle:
             self._running -= 1
             self._idle.notify_all()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Know of a connection before the next one is accepted."""
+        self.connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """A connection has ended."""
+        self.connections.discard(request)
+        super().shutdown_request(request)
+
+    def drop_requests(self, asking: socket.socket) -> None:
+        """Begin nothing that came over another connection so far; what runs goes on, and is answered.
+
+        Whoever knows that a client is dead may so be sure that nothing of it is still to come.
+        """
+        for each in self.connections.copy() - {asking}:
+            self.connections.discard(each)
+            with contextlib.suppress(OSError):  # it has ended by itself
+                each.shutdown(socket.SHUT_RD)
 
     def end_after(self, error: QueryError) -> None:
         """End the process, unanswered, where a failure left a token without rows: only a start can drop that."""
@@ -131,6 +156,9 @@ class Handler(BaseHTTPRequestHandler):
             self._send(403, _TEXT, b"This server answers to local programs only, not to web pages of other sites.\n")
         elif url.path in ("/ping", "/replicas_status"):
             self._send(200, _TEXT, _OK)
+        elif url.path == DROP_REQUESTS and self.command == "POST":
+            self.server.drop_requests(self.connection)
+            self._send(200, _TEXT, _OK)
         elif url.path != "/":
             self._send(404, _TEXT, f"There is no handle {url.path}\n".encode())
         elif not self.server.enter():
@@ -158,7 +186,7 @@ class Handler(BaseHTTPRequestHandler):
                 return
             for name in ("database", "default_format"):
                 parameters.setdefault(name, self.headers.get(_HEADERS[name], ""))
-            data = open_data(parameters, body, self.headers.get("Content-Encoding", ""))
+            data = self._unless_dropped(open_data(parameters, body, self.headers.get("Content-Encoding", "")))
             with self.server.slots:
                 answer, output_format = run_request(self.server.sessions, parameters, data, self.command != "POST")
             self._send_answer(parameters, query_id, answer, output_format)
@@ -170,6 +198,12 @@ class Handler(BaseHTTPRequestHandler):
         except Exception as error:
             log.exception("a request failed", query_id=query_id)
             self._send_error(parameters, query_id, QueryError(1002, f"The embedded server failed: {error!r}"))
+
+    def _unless_dropped(self, data: Iterator[bytes]) -> Iterator[bytes]:
+        """The whole of a request: it runs when this has ended."""
+        yield from data
+        if self.connection not in self.server.connections:
+            raise ConnectionError("The request was dropped before it ran.")
 
     def _send_answer(self, parameters: Mapping[str, str], query_id: str, answer: Answer, output_format: str) -> None:
         headers = self._headers(query_id) | {"Content-Type": content_type(output_format)}

@@ -3,6 +3,7 @@
 Runs on the embedded server, or on the one HEADRACE_CLICKHOUSE_URL names.
 """
 
+import contextlib
 import gzip
 import signal
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,8 +27,10 @@ from clickhouse_connect.driver.exceptions import DatabaseError
 from headrace.embedded.clickhouse_codecs import from_blocks, to_blocks
 from headrace.embedded.clickhouse_engine import MERGE_NICENESS
 from headrace.embedded.clickhouse_errors import QueryError
+from headrace.embedded.clickhouse_http import Server
 from headrace.embedded.clickhouse_native import upgrade_native
 from tests.contract.clickhouse_fixture import EmbeddedClickHouse, clickhouse_url, running
+from tests.ports import free_port
 
 NewClient = Callable[..., Any]
 
@@ -574,6 +578,46 @@ def test_sigterm_lets_a_running_query_finish(tmp_path: Path) -> None:
         assert server.stop(signal.SIGTERM) == 0
         assert slow.result().text == "0\tfinished\n"
         assert server.stdout == b""
+
+
+def test_requests_that_are_dropped_are_not_begun_and_those_that_run_are_answered(tmp_path: Path) -> None:
+    head = b"POST /?query=INSERT+INTO+t+FORMAT+TSV HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\n"
+    running_now = "SELECT count() FROM system.processes WHERE query LIKE 'SELECT sleep%'"
+    with running(tmp_path / "data") as server, ThreadPoolExecutor(1) as pool, httpx.Client() as idle:
+        idle.post(server.url, content="CREATE TABLE t (a UInt8) ORDER BY a").raise_for_status()
+        slow = pool.submit(httpx.post, server.url, content="SELECT sleep(1.5), 'finished'", timeout=30)
+        wait_for(lambda: httpx.post(server.url, content=running_now).text == "1\n")
+        with socket.create_connection(("127.0.0.1", server.port)) as late:
+            late.sendall(head + b"1\n")
+            httpx.post(f"{server.url}/drop-requests").raise_for_status()
+            with contextlib.suppress(ConnectionError):
+                late.sendall(b"2\n")
+                assert late.recv(100) == b""
+        assert slow.result().text == "0\tfinished\n"
+        assert idle.post(server.url, content="SELECT count() FROM t").text == "0\n"
+        assert httpx.post(server.url, content="INSERT INTO t VALUES (3)").status_code == 200
+        assert httpx.get(f"{server.url}/drop-requests").status_code == 404
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_request_that_waits_for_its_turn_is_not_begun_once_it_is_dropped(tmp_path: Path, drops: bool) -> None:
+    def begin(*_: Any) -> Any:
+        begun.append(True)
+        raise QueryError(1, "begun")
+
+    begun, engine = list[bool](), SimpleNamespace(path=str(tmp_path), host="", timezone="", version="")
+    sessions: Any = SimpleNamespace(connection=begin)
+    with Server(free_port(), engine, sessions, 1) as server, ThreadPoolExecutor(1) as pool:  # type: ignore[arg-type]
+        serving = pool.submit(server.serve_forever, 0.05)
+        with socket.create_connection(server.server_address) as client:  # type: ignore[arg-type]
+            with server.slots:
+                client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nSELECT 1")
+                if drops:
+                    httpx.post(f"http://127.0.0.1:{server.server_port}/drop-requests").raise_for_status()
+            answer = client.recv(100)
+        server.shutdown()
+        serving.result()
+    assert (answer == b"", begun) == (drops, [] if drops else [True])
 
 
 def test_a_taken_port_and_a_taken_folder_are_told_in_one_sentence(tmp_path: Path) -> None:
