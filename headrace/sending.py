@@ -73,7 +73,7 @@ class BatchSender:
         """The verdict of every event. Never raises because of what the network or the collector does."""
         if not events:
             return Outcome(0)
-        reply = await self._post_until_answered(self._head + b",".join(events) + b"]}")
+        reply = await self._post_until_answered(b"".join((self._head, b",".join(events), b"]}")))
         if isinstance(reply, str):
             return Outcome(0, undelivered=reply)
         if reply.status == 200:

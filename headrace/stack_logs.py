@@ -81,7 +81,7 @@ class EmbeddedLog:
     async def open(self, run: Run) -> None:
         """As in StackLog."""
         partitions = note_partitions(self._data, self._workers)
-        self.environment |= block_size(partitions, self._workers)
+        self.environment |= block_settings(partitions, self._workers)
         self._broker.prepare(uuid.uuid4())
         program = Program("broker", self._broker.command(), {}, self._log_file)
         await run(program, self._broker.is_ready)
@@ -138,14 +138,18 @@ def note_partitions(data: Path, workers: int) -> int:
     return partitions
 
 
-def block_size(partitions: int, workers: int) -> dict[str, str]:
-    """How the workers of an embedded log are told of larger blocks, where each has one partition and nobody set a size.
+def block_settings(partitions: int, workers: int) -> dict[str, str]:
+    """What the workers of an embedded log are told of blocks, where nobody set it.
 
-    A larger block costs an event less, and three blocks of a partition are in memory.
+    Where each has one partition, blocks are larger: that costs an event less, and three blocks of a partition are in
+    memory. Several workers store one each at a time, since all share the cores with ClickHouse.
     """
-    if partitions > workers or "block_max_bytes" in WorkerSettings().model_fields_set:
-        return {}
-    return {"HEADRACE_BLOCK_MAX_BYTES": str(_BLOCK_OF_ONE_PARTITION)}
+    told, said = dict[str, str](), WorkerSettings().model_fields_set
+    if partitions <= workers and "block_max_bytes" not in said:
+        told["HEADRACE_BLOCK_MAX_BYTES"] = str(_BLOCK_OF_ONE_PARTITION)
+    if workers > 1 and "blocks_at_once" not in said:
+        told["HEADRACE_BLOCKS_AT_ONCE"] = "1"
+    return told
 
 
 def _noted(note: Path) -> int:

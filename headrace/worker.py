@@ -30,6 +30,7 @@ from streams.letters import KafkaLetterLog, LetterLog, LetterPipeline
 from streams.partitions import Assignment, Partitions
 from streams.pipeline import Pipeline
 from streams.settings import WorkerSettings
+from streams.turns import Turns
 from streams.user_agents import parse_user_agent
 from streams.writer import BlockPipeline, Memory, PartitionWriter, Parts
 from warehouse.aliases import ClickHouseAliases
@@ -92,6 +93,7 @@ def _writer_factory(
     )
 
     limit = DeadLimit(settings.dead_share_limit, settings.dead_share_events)
+    turns = Turns(settings.blocks_at_once)
 
     def connect() -> ClickHouse:
         return ClickHouse(clickhouse) if reach is None else FragileClickHouse(clickhouse, reach)
@@ -112,6 +114,7 @@ def _writer_factory(
             max_bytes=settings.block_max_bytes,
             dead_limit=limit if partition.topic == COLLECTED else NEVER,
             interval=0.0 if partition.topic == COLLECTED else _LETTER_SECONDS,
+            turns=turns,
         )
         return PartitionWriter(partition, assignment.partitions, parts, remembers=partition.topic == COLLECTED)
 

@@ -34,6 +34,15 @@ class WorkerSettings(HeadraceSettings):
             "partition a worker"
         ),
     )
+    blocks_at_once: int = Field(
+        2,
+        ge=1,
+        description=(
+            "blocks that a worker stores at a time, while those of its other partitions grow; more are smaller, cost "
+            "more, and bring fresher data where ClickHouse is far away or has cores to spare; unset, 1 on an embedded "
+            "log with several workers"
+        ),
+    )
     recent_ids_minutes: float = Field(60, gt=0, description="event ids younger than this are kept in memory")
     recent_ids_limit: int = Field(
         1_000_000, ge=1, description="event ids kept in memory for a partition, beside those of the last seconds"

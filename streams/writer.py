@@ -15,7 +15,7 @@ import time
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol, TypeVar
 
 import msgspec
@@ -44,6 +44,7 @@ from streams.core.state import PartitionState
 from streams.core.validate import Rules
 from streams.letters import LetterLog
 from streams.prepared import Prepared, Settled
+from streams.turns import Turn, Turns
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -81,7 +82,7 @@ class Parts:
     """What a writer works with. `clock` gives ms since the epoch; the stores are this writer's alone.
 
     `states` is asked in one thread while `blocks` writes in another. `linger` is how long a block grows (s), and
-    `interval` how long at the least from the end of one to the next (s).
+    `interval` how long at the least from the end of one to the next (s). `turns` are the worker's.
     """
 
     blocks: BlockStore
@@ -97,6 +98,7 @@ class Parts:
     max_bytes: int
     dead_limit: DeadLimit = NEVER
     interval: float = 0.0
+    turns: Turns = field(default_factory=lambda: Turns(1))
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -150,6 +152,7 @@ class PartitionWriter:
         self._wanted_end = 0
         self._dead_share = DeadShare(parts.dead_limit)
         self.paused = False
+        self._turn: Turn | None = None  # to write a block
         self._changed = asyncio.Event()
         self._closing = asyncio.Event()
 
@@ -289,12 +292,16 @@ class PartitionWriter:
         return max(self._since + linger, self._stored_at + self._parts.interval) - now
 
     async def _write_block(self) -> None:
-        state, parts = self._opened, self._parts
         self._drop_stored()
         if not self._pending:
             return
         following, self._next = self._next, None
         settled = await following.settling if following else None
+        async with Turn(self._parts.turns) as self._turn:
+            await self._write_in_turn(following, settled)
+
+    async def _write_in_turn(self, following: _Next | None, settled: Settled | None) -> None:
+        state, parts = self._opened, self._parts
         wanted = Block(self.partition, state.position, following.end if following else self._next_end())
         if wanted.end > self._pending[-1].record.offset:
             self._since = time.monotonic()  # for what comes from here on, and waits for the next block
@@ -383,6 +390,7 @@ class PartitionWriter:
             await self._wait_for_other(rules, tell_pause(parts.dead_limit, events, dead), records[0].offset)
 
     async def _wait_for_other(self, rules: Rules, problem: str, offset: int) -> None:
+        self._pass_on()
         told = 0
         while self._parts.rules().tenants is rules.tenants:
             if self._parts.clock() - told >= _MINUTE_MS:
@@ -443,9 +451,15 @@ class PartitionWriter:
                 wait = _RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)]
                 log.warning("partition_waits", partition=str(self.partition), error=str(error), seconds=wait)
                 metrics.WORKER_RETRIES.inc()
+                self._pass_on()
                 if await _is_set(self._closing, wait):
                     raise _Closed from error
         raise AssertionError("unreachable")
+
+    def _pass_on(self) -> None:
+        """Other partitions do not wait for what this one waits for."""
+        if self._turn:
+            self._turn.pass_on()
 
 
 async def open_writers(writers: Sequence[PartitionWriter]) -> list[int]:

@@ -1,11 +1,11 @@
-"""How many partitions the embedded log of a data folder has, and how large blocks are with so many."""
+"""How many partitions the embedded log of a data folder has, and what workers are told of blocks with so many."""
 
 from pathlib import Path
 
 import pytest
 import structlog
 
-from headrace.stack_logs import block_size, note_partitions
+from headrace.stack_logs import block_settings, note_partitions
 from schemas.topics import TopicError
 
 
@@ -13,6 +13,7 @@ from schemas.topics import TopicError
 def unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HEADRACE_PARTITIONS", raising=False)
     monkeypatch.delenv("HEADRACE_BLOCK_MAX_BYTES", raising=False)
+    monkeypatch.delenv("HEADRACE_BLOCKS_AT_ONCE", raising=False)
 
 
 @pytest.mark.parametrize(("workers", "partitions"), [(1, 1), (2, 2), (5, 5)])
@@ -71,10 +72,23 @@ def test_more_workers_than_partitions_are_told_of(tmp_path: Path, workers: int, 
     assert lines == ([told] if idle else [])
 
 
-def test_blocks_are_larger_where_each_worker_has_one_partition_and_nobody_said_how_large(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    ("partitions", "workers", "told"),
+    [
+        (1, 1, {"HEADRACE_BLOCK_MAX_BYTES": "12000000"}),
+        (4, 1, {}),
+        (2, 2, {"HEADRACE_BLOCK_MAX_BYTES": "12000000", "HEADRACE_BLOCKS_AT_ONCE": "1"}),
+        (4, 2, {"HEADRACE_BLOCKS_AT_ONCE": "1"}),
+    ],
+)
+def test_blocks_are_larger_with_one_partition_a_worker_and_stored_singly_by_several_workers(
+    partitions: int, workers: int, told: dict[str, str]
 ) -> None:
-    assert block_size(2, 2) == {"HEADRACE_BLOCK_MAX_BYTES": "12000000"}
-    assert block_size(4, 2) == {}
+    assert block_settings(partitions, workers) == told
+
+
+def test_what_is_set_of_blocks_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_BLOCK_MAX_BYTES", "8000000")
-    assert block_size(2, 2) == {}
+    assert block_settings(2, 2) == {"HEADRACE_BLOCKS_AT_ONCE": "1"}
+    monkeypatch.setenv("HEADRACE_BLOCKS_AT_ONCE", "2")
+    assert block_settings(2, 2) == {}
