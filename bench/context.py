@@ -92,5 +92,6 @@ def result(
         {name: round(value, 2) for name, value in driven.cpu_us.items()},
         {name: round(value) for name, value in driven.memory_mb.items()},
         average,
+        round(driven.loop_ms, 2),
         details,
     )

@@ -7,11 +7,13 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median
 from typing import IO, Final
 
 import msgspec
 
 from bench.load import Count, Plan
+from bench.results import loop_ms
 from bench.stack import BenchStack
 
 _LOOK_SECONDS: Final = 0.5
@@ -19,12 +21,13 @@ _DRAIN_SECONDS: Final = 900.0
 
 
 class Sample(msgspec.Struct):
-    """What was seen at one moment, `at` in seconds since the load began."""
+    """What was seen at one moment, `at` in seconds since the load began; `loop_ms` is the machine's speed."""
 
     at: float
     accepted: int
     queryable: int
     memory_mb: dict[str, float]
+    loop_ms: float
 
 
 @dataclass(slots=True)
@@ -55,6 +58,11 @@ class Driven:
     def total_us(self) -> float:
         """CPU of all processes but the generator, an event."""
         return sum(self.cpu_us.values())
+
+    @property
+    def loop_ms(self) -> float:
+        """The median of what was seen while the load ran; 0 where nothing was."""
+        return median([sample.loop_ms for sample in self.samples] or [0.0])
 
     def sustained_rate(self, warm_up: float) -> float:
         """Queryable events/s after the warm-up (s) and while the load ran."""
@@ -92,7 +100,7 @@ def drive(
         generator.see(sum(stack.accounted()) - sum(before))
         at = time.perf_counter() - began
         stack.cpu_seconds()  # of a process that is killed meanwhile
-        samples.append(Sample(at, generator.count.accepted, stack.queryable() - already, stack.memory_mb()))
+        samples.append(Sample(at, generator.count.accepted, stack.queryable() - already, stack.memory_mb(), loop_ms()))
         show(samples[-1])
         meanwhile(at)
         time.sleep(_LOOK_SECONDS)

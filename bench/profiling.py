@@ -25,7 +25,8 @@ PROGRAMS: Final = tuple(STAGES)
 class Profile:
     """Stacks with the CPU (ns) that each was seen using, while `events` passed and the process used `cpu_us` an event.
 
-    `faults` is what the run did not account for, `verify` the exit code of `headrace verify`.
+    `faults` is what the run did not account for, `verify` the exit code of `headrace verify`, `loop_ms` the machine's
+    speed.
     """
 
     program: str
@@ -34,6 +35,7 @@ class Profile:
     events: int
     faults: list[str]
     verify: int
+    loop_ms: float
 
     @property
     def scale(self) -> float:
@@ -69,7 +71,8 @@ def profile(bench: Bench, program: str, per_request: int, seconds: float) -> Pro
         plan = new_plan(stack, seconds=bench.warm_up + seconds + 2, per_request=per_request)
         driven = bench.drive(f"profile of the {program}", stack, plan, sampling.look)
         cpu_us = sampling.cpu_seconds / max(sampling.events, 1) * 1e6
-        found = Profile(program, sampling.stacks(), cpu_us, sampling.events, driven.faults(), stack.verify_exit())
+        stacks, faults, loop = sampling.stacks(), driven.faults(), round(driven.loop_ms, 2)
+        found = Profile(program, stacks, cpu_us, sampling.events, faults, stack.verify_exit(), loop)
     shutil.rmtree(folder)
     return found
 

@@ -16,7 +16,10 @@ def table_of(results: Sequence[Result]) -> Table:
     for result in results:
         for row in _rows(result):
             table.add_row(*row, _soundness(result) if row[0] else "")
-        for words in filter(None, (_listed("CPU µs/event", result.cpu_us), _listed("memory MB", result.memory_mb))):
+        loop = f"loop ms: {result.loop_ms}" if result.loop_ms else ""
+        for words in filter(
+            None, (_listed("CPU µs/event", result.cpu_us), _listed("memory MB", result.memory_mb), loop)
+        ):
             table.add_row("", f"[dim]{words}[/dim]")
         table.add_section()
     return table
@@ -26,10 +29,10 @@ def markdown_of(results: Iterable[Mapping[str, Any]], facts: Mapping[str, Any]) 
     """What stands in docs/performance.md: the machine, then the table."""
     lines = [
         f"{facts['cores']} cores ({facts['processor']}), {facts['memoryMb'] / 1024:.0f} GB, Python {facts['python']}, "
-        f"version {facts['version']}, {facts['at'][:10]}.",
+        f"version {facts['version']}, {facts['at'][:10]}; the loop at rest: {facts['loopMs']} ms.",
         "",
-        "| work | figure | measured | target | reached | CPU µs/event by process | load average |",
-        "|---|---|---|---|---|---|---|",
+        "| work | figure | measured | target | reached | CPU µs/event by process | load average | loop, ms |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for result in results:
         lines += _markdown_rows(result)
@@ -46,8 +49,8 @@ def _markdown_rows(result: Mapping[str, Any]) -> Iterable[str]:
             reached = "yes" if kept else "no"
         bound = f"{'≥' if target['more'] else '≤'} {target['bound']:,g}" if target else ""
         name, cpu = names if at == 0 else ("", "")
-        average = str(result["load_average"]) if at == 0 else ""
-        yield f"| {name} | {made.name} | {shown(made)} | {bound} | {reached} | {cpu} | {average} |"
+        average, loop = (result["load_average"], result["loop_ms"] or "") if at == 0 else ("", "")
+        yield f"| {name} | {made.name} | {shown(made)} | {bound} | {reached} | {cpu} | {average} | {loop} |"
 
 
 def _rows(result: Result) -> Iterable[tuple[str, ...]]:

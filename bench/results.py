@@ -4,16 +4,19 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import msgspec
 import psutil
 
 ROOT: Final = Path(__file__).parents[1]
+_LOOP: Final = 100_000
 _PACKAGES: Final = ("aiokafka", "chdb", "clickhouse-connect", "fastavro", "faust-streaming", "noida-db", "uvloop")
 
 
@@ -41,7 +44,10 @@ class Figure(msgspec.Struct, frozen=True):
 
 
 class Result(msgspec.Struct):
-    """One run of a scenario. `verify` is the exit code of `headrace verify`; `faults` what is not accounted for."""
+    """One run of a scenario. `verify` is the exit code of `headrace verify`; `faults` what is not accounted for.
+
+    `loop_ms` is the median of `loop_ms()` while it ran.
+    """
 
     scenario: str
     figures: list[Figure]
@@ -50,6 +56,7 @@ class Result(msgspec.Struct):
     cpu_us: dict[str, float] = {}
     memory_mb: dict[str, float] = {}
     load_average: float = 0.0
+    loop_ms: float = 0.0
     details: dict[str, Any] = {}
 
     @property
@@ -73,6 +80,14 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
+def loop_ms() -> float:
+    """CPU ms of a loop that is always the same: how fast the machine is at this moment, whatever is measured on it."""
+    began = time.thread_time()
+    for _ in range(_LOOP):
+        pass
+    return (time.thread_time() - began) * 1000
+
+
 def machine_facts() -> Mapping[str, Any]:
     """What a reader needs to compare figures of two runs."""
     described = subprocess.run(
@@ -86,6 +101,7 @@ def machine_facts() -> Mapping[str, Any]:
         "kernel": platform.release(),
         "python": sys.version.split()[0],
         "loadAverage": list(os.getloadavg()),
+        "loopMs": round(median(loop_ms() for _ in range(100)), 2),
         "version": described.stdout.strip(),
         "packages": {name: version(name) for name in _PACKAGES},
     }

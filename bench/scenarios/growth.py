@@ -86,6 +86,7 @@ def _run_rows(bench: Bench, stack: BenchStack, rows: int) -> Result:
     found = Result(scenario, figures, 0, driven.faults())
     found.cpu_us = {name: round(value, 2) for name, value in driven.cpu_us.items()}
     found.memory_mb = {name: round(value) for name, value in driven.memory_mb.items()}
+    found.loop_ms = round(driven.loop_ms, 2)
     return found
 
 

@@ -5,7 +5,10 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
+from typing import Final
 
 import orjson
 
@@ -13,11 +16,12 @@ from bench.bodies import Bodies
 from bench.context import Bench
 from bench.driving import Driven
 from bench.load import Count
-from bench.results import Figure, Result, at_least, load_average
+from bench.results import Figure, Result, at_least, load_average, loop_ms
 from bench.stack import BenchStack, bench_stack
 from tests.stack import HEADRACE
 
-_AT_ONCE = 25
+_AT_ONCE: Final = 25
+_LOOK_SECONDS: Final = 0.5
 
 
 def run(bench: Bench) -> list[Result]:
@@ -45,9 +49,9 @@ def _measured(stack: BenchStack, file: Path, events: int) -> Result:
     cpu, own = stack.cpu_seconds(), _children_seconds()
     began = time.perf_counter()
     command = [*HEADRACE, "send", str(file), "--json", "--port-base", str(stack.port_base)]
-    done = subprocess.run(command, cwd=stack.folder, capture_output=True, text=True, check=False)
-    print(done.stderr, end="", file=sys.stderr)
-    told = json.loads(done.stdout)
+    out, err, loop = _run_beside_loop(command, stack.folder)
+    print(err, end="", file=sys.stderr)
+    told = json.loads(out)
     sending = time.perf_counter() - began
     while stack.queryable() < told["accepted"]:
         time.sleep(0.1)
@@ -65,7 +69,19 @@ def _measured(stack: BenchStack, file: Path, events: int) -> Result:
         Count(events=events, accepted=told["accepted"], stored=events), seconds, used, {}, stack.accounted()
     )
     memory = {name: float(round(value)) for name, value in stack.memory_mb().items()}
-    return Result("import by headrace send", figures, verify, driven.faults(), used, memory, average)
+    return Result("import by headrace send", figures, verify, driven.faults(), used, memory, average, loop)
+
+
+def _run_beside_loop(command: Sequence[str], folder: Path) -> tuple[str, str, float]:
+    """What a command writes to stdout and to stderr, and the median of loops timed meanwhile (ms)."""
+    loops = [loop_ms()]
+    process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while True:
+        try:
+            out, err = process.communicate(timeout=_LOOK_SECONDS)
+            return out, err, round(median(loops), 2)
+        except subprocess.TimeoutExpired:
+            loops.append(loop_ms())
 
 
 def _children_seconds() -> float:

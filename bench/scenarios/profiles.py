@@ -16,6 +16,7 @@ def _run(bench: Bench, program: str) -> Result:
     figures.append(Figure("given to a stage", _share(found), "%", at_least(90)))
     result = Result(f"{program} by stage", figures, found.verify, found.faults)
     result.cpu_us, result.load_average = {program: round(found.cpu_us, 2)}, load_average()
+    result.loop_ms = found.loop_ms
     result.details = {"functions": found.functions(own=True)[:40]}
     return result
 
